@@ -1,0 +1,19 @@
+"""What a hidden grader is written with; CONTRIBUTING.md shows one being written."""
+
+from autograder.spec.case import Case
+from autograder.spec.exercise import Exercise
+from autograder.spec.inputs import Make
+from autograder.spec.probes import gradients, load_parameters, raised, tensors_of
+from autograder.spec.rewrite import Mistake, Variant
+
+__all__ = [
+    "Case",
+    "Exercise",
+    "Make",
+    "Mistake",
+    "Variant",
+    "gradients",
+    "load_parameters",
+    "raised",
+    "tensors_of",
+]

@@ -1,0 +1,49 @@
+"""What the first cell of every notebook calls once the environment has been found good."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+import torch
+
+UNWRITTEN = (
+    "✏️  This cell uses an exercise that is not written yet{where}. "
+    "Write it, run its cell, then run this one again."
+)
+
+
+def welcome(lesson: str) -> None:
+    """Say what the notebook runs on, and make unwritten exercises fail softly.
+
+    Args:
+        lesson: the lesson's title, printed first.
+    """
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)"
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    print(f"{lesson}: ready. Python {python}, PyTorch {torch.__version__}, GPU: {gpu}")
+    shell = _shell()
+    if shell is not None:
+        shell.set_custom_exc((NotImplementedError,), _explain_unwritten)
+
+
+def _shell() -> Any:
+    """The running IPython shell, or None outside a notebook."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else ipython.get_ipython()
+
+
+def _explain_unwritten(
+    shell: Any,
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+    tb_offset: int | None = None,
+) -> None:
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_qualname if sys.version_info >= (3, 11) else ""
+        trace = trace.tb_next
+    where = f": `{name}`" if name and name != "<module>" else ""
+    print(UNWRITTEN.format(where=where))
