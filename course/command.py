@@ -11,6 +11,7 @@ def main() -> int:
 
     Returns:
         The exit status; 2 where only the students' part is installed.
+
     """
     if find_spec("autograder") is None:
         print(

@@ -32,6 +32,8 @@ class Exercise:
         seconds: wall clock that all of the exercise's tests together may take.
         megabytes: memory that the exercise may allocate.
         points: what its tests are worth, added up as they are declared.
+        cases: of all its tests, in order.
+
     """
 
     name: str
@@ -42,6 +44,7 @@ class Exercise:
     seconds: float = 60.0
     megabytes: int = 1024
     points: float = field(default=0.0, init=False)
+    cases: list[Case] = field(default_factory=list, init=False)
 
     def test(
         self, *, points: float, cases: Sequence[Case]
@@ -54,6 +57,7 @@ class Exercise:
         if not cases:
             raise ValueError(f"exercise {self.name!r}: a test needs at least one case")
         self.points += points
+        self.cases.extend(case for case in cases if case not in self.cases)
 
         def mark(function: TestFunction) -> TestFunction:
             marked = pytest.mark.parametrize("case", cases, ids=str)(function)

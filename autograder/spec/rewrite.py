@@ -19,6 +19,7 @@ class Rewrite:
         name: short, unique within the exercise.
         edits: pairs (in the reference, as rewritten); each must match exactly once.
         source: the whole answer, in place of edits.
+
     """
 
     name: str
@@ -30,6 +31,7 @@ class Rewrite:
 
         Raises:
             RewriteError: an edit matches nowhere or more than once, or changes nothing.
+
         """
         if self.source is not None:
             return textwrap.dedent(self.source).strip() + "\n"

@@ -1,0 +1,1 @@
+"""Lessons and references, built into the notebooks that nbgrader and students use."""

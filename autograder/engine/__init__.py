@@ -1,0 +1,1 @@
+"""Grader, zygote, worker: who trusts whom is drawn in ARCHITECTURE.md."""

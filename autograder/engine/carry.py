@@ -1,0 +1,52 @@
+"""Which earlier exercises are replaced by correct ones while a later one is judged again."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+
+from autograder.engine.notebook import RunnableCell
+from autograder.engine.verdict import ExerciseResult
+from autograder.lesson import Lesson
+
+
+def earlier_to_replace(
+    lesson: Lesson,
+    exercise: str,
+    results: Mapping[str, ExerciseResult],
+    cells: Iterable[RunnableCell],
+) -> frozenset[str]:
+    """The earlier exercises that this one leans on, that are not right, and that have an oracle.
+
+    An exercise leans on what its reference names and on what the student's own code for it
+    names, directly or through one another.
+    """
+    order = list(lesson.exercises)
+    earlier = set(order[: order.index(exercise)])
+    names = {name: _names(lesson.reference_source(name)) for name in order}
+    for cell in cells:
+        if cell.exercise in names:
+            names[cell.exercise] |= _names(cell.source)
+        elif cell.exercise is None:
+            # A helper of the student's own may lead anywhere.
+            names[exercise] |= _names(cell.source)
+    reached: set[str] = set()
+    waiting = [exercise]
+    while waiting:
+        found = names[waiting.pop()] & earlier - reached
+        reached |= found
+        waiting += found
+    return frozenset(
+        name
+        for name in reached
+        if lesson.exercises[name].oracle is not None
+        and (name not in results or results[name].score < results[name].max_score)
+    )
+
+
+def _names(source: str) -> set[str]:
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

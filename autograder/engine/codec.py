@@ -1,0 +1,280 @@
+"""Values as validated raw bytes: the only thing that ever crosses from a worker to the grader.
+
+A message is a JSON header and the tensors' buffers behind it. The header is a tree of nodes
+``[kind, …]``; nothing in it names a class to be built or code to be run. ``encode`` runs on
+either side; ``decode`` trusts nothing and raises ProtocolError on everything irregular.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64,
+        torch.complex128, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8,
+        torch.bool,
+    )
+}  # fmt: skip
+MAX_BYTES = 64 << 20
+MAX_HEADER = 4 << 20
+MAX_DEPTH = 16
+MAX_NODES = 20_000
+MAX_DIMENSIONS = 12
+MAX_TEXT = 4_000
+DEVICES = ("cpu", "cuda", "fake")
+
+
+class ProtocolError(ValueError):
+    """A message is not what the protocol allows."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """A tensor as it was described by the other side; ``data`` is None for a fake tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    device: str
+    data: Tensor | None
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A value that the protocol does not carry, by the name of its type."""
+
+    kind: str
+
+
+def encode(value: Any) -> bytes:
+    """Turn a tree of plain values and tensors into a message.
+
+    What cannot be carried becomes Opaque on the other side; what is too deep, too many or too
+    large raises ProtocolError.
+    """
+    buffers: list[bytes] = []
+    budget = [MAX_NODES]
+    node = _node(value, buffers, budget, 0)
+    header = json.dumps(node, allow_nan=False).encode()
+    size = len(header) + sum(len(b) for b in buffers)
+    if len(header) > MAX_HEADER or size > MAX_BYTES:
+        raise ProtocolError(f"the value takes {size} bytes, over the limit of {MAX_BYTES}")
+    return b"".join([struct.pack(">I", len(header)), header, *buffers])
+
+
+def decode(message: bytes | bytearray) -> Any:
+    """Rebuild a value from a message, trusting nothing in it.
+
+    Returns:
+        None, bool, int, float, str, lists, tuples, dicts with string keys, Array, Opaque.
+
+    Raises:
+        ProtocolError: anything irregular.
+
+    """
+    if len(message) < 4:
+        raise ProtocolError("the message is cut short")
+    length = struct.unpack(">I", message[:4])[0]
+    if length > MAX_HEADER or 4 + length > len(message):
+        raise ProtocolError("the message's header is cut short or too long")
+    try:
+        node = json.loads(bytes(message[4 : 4 + length]))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("the message's header is not JSON") from error
+    reader = _Reader(memoryview(message)[4 + length :])
+    value = reader.value(node, 0)
+    reader.expect_end()
+    return value
+
+
+def plain(tree: Any) -> Any:
+    """The tree with every Array as its tensor, for code that computes with it."""
+    if isinstance(tree, Array):
+        return tree.data
+    if isinstance(tree, dict):
+        return {key: plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(plain(value) for value in tree)
+    return tree
+
+
+def _node(value: Any, buffers: list[bytes], budget: list[int], depth: int) -> list[Any]:
+    budget[0] -= 1
+    if budget[0] < 0 or depth > MAX_DEPTH:
+        raise ProtocolError("the value has too many parts or is nested too deeply")
+    if value is None:
+        return ["none"]
+    if isinstance(value, Array):
+        return ["tensor", value.dtype, list(value.shape), value.device, _put(value.data, buffers)]
+    if isinstance(value, Tensor):
+        return _tensor_node(value, buffers)
+    if isinstance(value, Opaque):
+        return ["opaque", value.kind[:200]]
+    if isinstance(value, bool):
+        return ["bool", bool(value)]
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return ["int", int(value)]
+    if isinstance(value, float):
+        return ["float", float(value).hex()]
+    if isinstance(value, str):
+        return ["str", str(value)[:MAX_TEXT]]
+    if isinstance(value, Mapping):
+        return [
+            "dict",
+            [[str(k)[:200], _node(v, buffers, budget, depth + 1)] for k, v in value.items()],
+        ]
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return [kind, [_node(v, buffers, budget, depth + 1) for v in value]]
+    return _scalar_or_opaque(value)
+
+
+def _scalar_or_opaque(value: Any) -> list[Any]:
+    """NumPy's scalars count as numbers; everything else is named and left behind."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if kind.startswith("numpy.") and getattr(value, "shape", None) == ():
+        item = value.item()
+        if isinstance(item, bool):
+            return ["bool", item]
+        if isinstance(item, int):
+            return ["int", item]
+        if isinstance(item, float):
+            return ["float", item.hex()]
+    if isinstance(value, torch.dtype):
+        return ["str", str(value)]
+    return ["opaque", kind[:200]]
+
+
+def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    if isinstance(value, FakeTensor):
+        device = "fake" if value.fake_device.type == "meta" else value.fake_device.type
+        name = str(value.dtype).removeprefix("torch.")
+        return ["tensor", name, [int(n) for n in value.shape], device, None]
+    with torch._C.DisableTorchFunctionSubclass():
+        name = str(value.dtype).removeprefix("torch.")
+        if value.layout != torch.strided or name not in DTYPES or value.device.type == "meta":
+            return ["opaque", f"a tensor with layout {value.layout} and dtype {value.dtype}"]
+        flat = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
+        if flat.numel() * flat.element_size() > MAX_BYTES:
+            raise ProtocolError(f"a tensor of shape {tuple(value.shape)} is too large to return")
+        data = flat.cpu().contiguous()
+        return ["tensor", name, list(value.shape), value.device.type, _put(data, buffers)]
+
+
+def _put(data: Tensor | None, buffers: list[bytes]) -> int | None:
+    if data is None:
+        return None
+    raw = data.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    buffers.append(raw)
+    return len(raw)
+
+
+class _Reader:
+    def __init__(self, buffers: memoryview) -> None:
+        self._buffers = buffers
+        self._offset = 0
+        self._nodes = 0
+
+    def expect_end(self) -> None:
+        if self._offset != len(self._buffers):
+            raise ProtocolError("the message has bytes left over")
+
+    def value(self, node: Any, depth: int) -> Any:
+        self._nodes += 1
+        if self._nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise ProtocolError("the message has too many parts or is nested too deeply")
+        if not isinstance(node, list) or not node or not isinstance(node[0], str):
+            raise ProtocolError("a node of the message is malformed")
+        read = getattr(self, f"_read_{node[0]}", None) if node[0].isidentifier() else None
+        if read is None:
+            raise ProtocolError("a node of the message is of no known kind")
+        return read(node, depth)
+
+    def _read_none(self, node: list[Any], _depth: int) -> None:
+        _fields(node, 0)
+
+    def _read_bool(self, node: list[Any], _depth: int) -> bool:
+        return bool(_typed(_fields(node, 1)[0], bool))
+
+    def _read_int(self, node: list[Any], _depth: int) -> int:
+        number = _fields(node, 1)[0]
+        if type(number) is not int or not -(2**63) <= number < 2**63:
+            raise ProtocolError("an integer of the message is malformed")
+        return number
+
+    def _read_float(self, node: list[Any], _depth: int) -> float:
+        text = _typed(_fields(node, 1)[0], str)
+        try:
+            return float.fromhex(text) if len(text) < 64 else math.nan
+        except (ValueError, OverflowError) as error:
+            raise ProtocolError("a number of the message is malformed") from error
+
+    def _read_str(self, node: list[Any], _depth: int) -> str:
+        text: str = _typed(_fields(node, 1)[0], str)
+        if len(text) > MAX_TEXT:
+            raise ProtocolError("a text of the message is too long")
+        return text
+
+    def _read_opaque(self, node: list[Any], _depth: int) -> Opaque:
+        return Opaque(str(_typed(_fields(node, 1)[0], str))[:200])
+
+    def _read_list(self, node: list[Any], depth: int) -> list[Any]:
+        return [self.value(part, depth + 1) for part in _typed(_fields(node, 1)[0], list)]
+
+    def _read_tuple(self, node: list[Any], depth: int) -> tuple[Any, ...]:
+        return tuple(self._read_list(node, depth))
+
+    def _read_dict(self, node: list[Any], depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for pair in _typed(_fields(node, 1)[0], list):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ProtocolError("an entry of the message is malformed")
+            found[str(_typed(pair[0], str))[:200]] = self.value(pair[1], depth + 1)
+        return found
+
+    def _read_tensor(self, node: list[Any], _depth: int) -> Array:
+        name, shape, device, size = _fields(node, 4)
+        if name not in DTYPES or device not in DEVICES:
+            raise ProtocolError("a tensor of the message has an unknown dtype or device")
+        if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
+            raise ProtocolError("a tensor of the message has a malformed shape")
+        if any(type(n) is not int or not 0 <= n <= MAX_BYTES for n in shape):
+            raise ProtocolError("a tensor of the message has a malformed shape")
+        if device == "fake" and size is None:
+            return Array(name, tuple(shape), device, None)
+        dtype = DTYPES[name]
+        expected = math.prod(shape) * dtype.itemsize
+        if type(size) is not int or size != expected:
+            raise ProtocolError("a tensor's bytes do not fit its shape")
+        if self._offset + size > len(self._buffers):
+            raise ProtocolError("a tensor's bytes are cut short")
+        raw = bytearray(self._buffers[self._offset : self._offset + size])
+        self._offset += size
+        if dtype is torch.bool:
+            data = torch.frombuffer(raw, dtype=torch.uint8).ne(0) if size else torch.empty(0)
+        else:
+            data = torch.frombuffer(raw, dtype=dtype) if size else torch.empty(0)
+        return Array(name, tuple(shape), device, data.to(dtype).reshape(shape))
+
+
+def _fields(node: list[Any], count: int) -> list[Any]:
+    if len(node) != count + 1:
+        raise ProtocolError("a node of the message has the wrong number of fields")
+    return node[1:]
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ProtocolError("a field of the message has the wrong type")
+    return value

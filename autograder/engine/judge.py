@@ -1,0 +1,171 @@
+"""One submission before the hidden tests: its workers, its deadlines, its answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from autograder.engine import codec
+from autograder.engine.forbidden import ForbiddenUse, forbidden_uses
+from autograder.engine.notebook import RunnableCell
+from autograder.engine.recognition import Record
+from autograder.engine.spawner import Worker, WorkerDied, Zygote
+from autograder.engine.standards import Observation, Setting, Standards
+from autograder.spec import Case, Exercise
+
+CELL_SECONDS = 20.0
+MAX_DEATHS = 3
+
+
+@dataclass
+class CellFailure:
+    """A cell that raised, hung or ended the process."""
+
+    cell: RunnableCell
+    message: str
+    unwritten: bool = False
+
+
+@dataclass
+class Judge:
+    """Runs one submission's cells and answers for its exercises.
+
+    A worker that dies takes only the request at hand with it: the next request gets a new one,
+    without the cell that killed it. After MAX_DEATHS deaths an exercise is given up.
+
+    Attributes:
+        zygote: workers are forked from it.
+        standards: the trusted side.
+        cells: what of the submission runs.
+        stand_ins: exercises replaced by their oracles.
+
+    """
+
+    zygote: Zygote
+    standards: Standards
+    cells: Sequence[RunnableCell]
+    stand_ins: frozenset[str] = frozenset()
+    failures: dict[int, CellFailure] = field(default_factory=dict)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    _worker: Worker | None = None
+    _megabytes: int = 0
+    _deaths: dict[str, int] = field(default_factory=dict)
+    _spent: dict[str, float] = field(default_factory=dict)
+    _uses: dict[str, list[ForbiddenUse]] = field(default_factory=dict)
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_worker()
+
+    def with_stand_ins(self, names: frozenset[str]) -> Judge:
+        """The same submission with correct earlier exercises in place."""
+        return Judge(self.zygote, self.standards, self.cells, names)
+
+    def uses(self, exercise: Exercise) -> list[ForbiddenUse]:
+        """Forbidden names in the exercise's code."""
+        if exercise.name not in self._uses:
+            sources = [(cell.name, cell.source) for cell in self.cells]
+            names = self.standards.lesson.exercises
+            self._uses[exercise.name] = forbidden_uses(
+                exercise.name, exercise.forbids, sources, names
+            )
+        return self._uses[exercise.name]
+
+    def run(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
+        """Run a case on the student's answer, within its time."""
+        name = exercise.name
+        if self._deaths.get(name, 0) >= MAX_DEATHS:
+            return Observation("died", error={"message": "was given up after several attempts"})
+        left = exercise.seconds - self._spent.get(name, 0.0)
+        if left <= 0:
+            told = f"took longer than {exercise.seconds:g} s over all its tests"
+            return Observation("died", error={"message": told})
+        inputs = self.standards.inputs(exercise, case, setting.dtype)
+        worker = self._ready_worker(exercise.megabytes)
+        started = time.monotonic()
+        try:
+            reply = worker.ask(
+                "run",
+                min(case.seconds, left),
+                exercise=name,
+                scenario=self.standards.scenario(case),
+                inputs=codec.encode(inputs),
+                device=setting.device,
+                seed=self.standards.seed_of(exercise, case),
+                forbidden=list(exercise.forbids),
+            )
+        except WorkerDied as death:
+            # A hanging answer hangs on the next case too: one timeout is enough.
+            self._deaths[name] = self._deaths.get(name, 0) + (MAX_DEATHS if death.timed_out else 1)
+            return Observation("died", error={"message": str(death)})
+        finally:
+            self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
+        return self.standards.look(exercise, case, setting, reply)
+
+    def failure_of(self, exercise: str) -> CellFailure | None:
+        """What went wrong when the exercise's own cell ran."""
+        found = [f for f in self.failures.values() if f.cell.exercise == exercise]
+        return found[-1] if found else None
+
+    def _ready_worker(self, megabytes: int) -> Worker:
+        if self._worker is not None and self._worker.alive and self._megabytes == megabytes:
+            return self._worker
+        self._end_worker()
+        self._megabytes = megabytes
+        while True:
+            worker = self._start(megabytes)
+            if worker is not None:
+                self._worker = worker
+                return worker
+
+    def _start(self, megabytes: int) -> Worker | None:
+        """Fork a worker and run the cells in it; None where a cell killed it and is now left out."""
+        forbidden = {n for e in self.standards.lesson.exercises.values() for n in e.forbids}
+        worker = self.zygote.fork(megabytes=megabytes, forbidden=sorted(forbidden))
+        last = {cell.exercise: i for i, cell in enumerate(self.cells) if cell.exercise}
+        for i, cell in enumerate(self.cells):
+            known = self.failures.get(i)
+            if known is None or known.message.startswith("stopped"):
+                try:
+                    reply = worker.ask("cell", CELL_SECONDS, name=cell.name, source=cell.source)
+                except WorkerDied as death:
+                    self.failures[i] = CellFailure(cell, f"the cell {death}")
+                    return None
+                if reply.get("status") == "raised":
+                    self.failures[i] = _cell_failure(cell, reply)
+            if cell.exercise in self.stand_ins and last[cell.exercise] == i:
+                self._replace(worker, cell.exercise or "")
+        for name in self.stand_ins - set(last):
+            self._replace(worker, name)
+        return worker
+
+    def _replace(self, worker: Worker, name: str) -> None:
+        exercise = self.standards.lesson.exercises[name]
+        implementation = self.standards.stand_in(exercise)
+        worker.ask("replace", CELL_SECONDS, name=name, implementation=implementation)
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+
+def _cell_failure(cell: RunnableCell, reply: dict[str, Any]) -> CellFailure:
+    error = reply.get("error")
+    told = error if isinstance(error, dict) else {}
+    return CellFailure(
+        cell, "stopped with " + tell_error(told), told.get("type") == "NotImplementedError"
+    )
+
+
+def tell_error(error: dict[str, Any]) -> str:
+    """A student's own error in a few lines, as the worker described it."""
+    kind, message = str(error.get("type", "an error")), str(error.get("message", ""))
+    frames = error.get("frames")
+    lines = [f for f in frames if isinstance(f, str)] if isinstance(frames, list) else []
+    head = f"{kind}: {message}" if message else kind
+    return "\n".join([head, *(f"  in cell {line}" for line in lines)])

@@ -1,0 +1,79 @@
+"""What a worker may not gain, and what it loses: privileges, capabilities, resources."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+from autograder.engine.sandbox.kernel import (
+    LIBC,
+    PR_CAP_AMBIENT,
+    PR_CAPBSET_DROP,
+    PR_SET_NO_NEW_PRIVS,
+    LayerUnavailable,
+    checked,
+    prctl,
+)
+
+LAST_CAPABILITY = 63
+CAPABILITY_VERSION_3 = 0x20080522
+AMBIENT_CLEAR_ALL = 4
+MEBIBYTE = 1 << 20
+
+
+def forbid_new_privileges() -> str:
+    """Set no_new_privs, which Landlock and seccomp need."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    return "no_new_privs"
+
+
+def drop_capabilities() -> str:
+    """Give up every capability: root in a worker is an ordinary user.
+
+    Raises:
+        LayerUnavailable: the kernel refuses.
+
+    """
+    for capability in range(LAST_CAPABILITY + 1):
+        try:
+            prctl(PR_CAPBSET_DROP, capability)
+        except LayerUnavailable:  # unknown to this kernel, or already without CAP_SETPCAP
+            continue
+    prctl(PR_CAP_AMBIENT, AMBIENT_CLEAR_ALL)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    checked(LIBC.capset(ctypes.byref(header), ctypes.byref(nothing)), "capset")
+    return "no capabilities"
+
+
+def limit_resources(megabytes: int, cpu_seconds: int, disk_megabytes: int = 64) -> str:
+    """Limit address space, processor time, files and core dumps.
+
+    Args:
+        megabytes: that may be allocated beyond what the process already maps.
+        cpu_seconds: of processor time, a backstop behind the grader's wall clock.
+        disk_megabytes: that one file may hold.
+
+    """
+    mapped = _mapped_bytes()
+    limits = {
+        resource.RLIMIT_AS: mapped + megabytes * MEBIBYTE,
+        resource.RLIMIT_CPU: resource.getrusage(resource.RUSAGE_SELF).ru_utime.__ceil__()
+        + cpu_seconds,
+        resource.RLIMIT_FSIZE: disk_megabytes * MEBIBYTE,
+        resource.RLIMIT_NOFILE: 128,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+    }
+    for kind, limit in limits.items():
+        _, hard = resource.getrlimit(kind)
+        bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (bound, bound))
+    return f"rlimits ({megabytes} MiB)"
+
+
+def _mapped_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
+        pages = int(file.read().split()[0])
+    return pages * resource.getpagesize()

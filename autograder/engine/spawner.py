@@ -1,0 +1,292 @@
+"""The grader's side of the zygote: start it, fork workers from it, talk to them, kill them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import secrets
+import shutil
+import signal
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder.engine import channel, codec
+from autograder.engine.sandbox import REQUIRED
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 120.0
+CONFINE_SECONDS = 20.0
+TOKEN_BYTES = 8
+CUDA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+
+
+class SandboxRefused(RuntimeError):
+    """A required layer is missing, or a door is open: nothing is graded."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker ended, was ended, or broke the protocol, while a request was open.
+
+    Attributes:
+        timed_out: whether it was killed for taking too long.
+
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How workers are confined.
+
+    Attributes:
+        device: ``"cpu"`` or ``"cuda"``: opens the device files for CUDA.
+        without: required layers that the instructor has agreed to do without.
+        cpu_seconds: processor time of one worker, a backstop behind the wall clock.
+
+    """
+
+    device: str = "cpu"
+    without: tuple[str, ...] = ()
+    cpu_seconds: int = 600
+
+
+@dataclass
+class Zygote:
+    """A running zygote; a context manager that ends it and all its workers."""
+
+    policy: Policy = field(default_factory=Policy)
+    layers: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Zygote:
+        self._scratch_root = Path(tempfile.mkdtemp(prefix="forwardpass-"))
+        own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        program = (
+            "import sys; sys.path.insert(0, sys.argv[1]); "
+            "from autograder.engine.zygote import main; main(sys.argv[1], int(sys.argv[2]))"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", program, str(ROOT), str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=_clean_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._control = own
+        own.settimeout(START_SECONDS)
+        try:
+            ready = own.recv(65536)
+        except TimeoutError as error:
+            self.__exit__()
+            raise SandboxRefused(
+                f"the zygote did not start within {START_SECONDS:.0f} s"
+            ) from error
+        if not ready:
+            self.__exit__()
+            raise SandboxRefused("the zygote ended while starting; its error is printed above")
+        namespaces = json.loads(ready)["namespaces"]
+        if "in force" in namespaces:
+            self.layers.append(namespaces["in force"])
+        else:
+            self.missing["namespaces"] = namespaces["missing"]
+        self._probe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._control.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._scratch_root, ignore_errors=True)
+
+    def fork(self, *, megabytes: int, forbidden: Sequence[str] = ()) -> Worker:
+        """Fork and confine a worker.
+
+        Raises:
+            SandboxRefused: a required layer cannot be put in force.
+
+        """
+        worker, confined = self._fork(megabytes, forbidden, secrets_to_try=())
+        self._check(confined)
+        return worker
+
+    def _fork(
+        self, megabytes: int, forbidden: Sequence[str], secrets_to_try: Sequence[str]
+    ) -> tuple[Worker, dict[str, Any]]:
+        own, theirs = socket.socketpair()
+        socket.send_fds(self._control, [b'{"operation": "fork"}'], [theirs.fileno()])
+        theirs.close()
+        message, descriptors, _, _ = socket.recv_fds(self._control, 65536, 1)
+        if not message:
+            raise SandboxRefused("the zygote has ended")
+        scratch = Path(tempfile.mkdtemp(dir=self._scratch_root))
+        worker = Worker(self, json.loads(message)["pid"], descriptors[0], own, scratch)
+        confined = worker.ask(
+            "confine",
+            CONFINE_SECONDS,
+            readable=[str(path) for path in readable_paths()],
+            scratch=str(scratch),
+            megabytes=megabytes,
+            cpu_seconds=self.policy.cpu_seconds,
+            devices=CUDA_DEVICES if self.policy.device == "cuda" else (),
+            without=self.policy.without,
+            secrets=list(secrets_to_try),
+            forbidden=list(forbidden),
+        )
+        return worker, confined
+
+    def _probe(self) -> None:
+        """Confine a worker, try every door from inside, and record the layers."""
+        doors = [str(ROOT / name) for name in ("solutions", "autograder/graders", "source")]
+        doors += [str(Path.home()), "/etc/passwd", "/proc/self/environ"]
+        existing = [path for path in doors if Path(path).exists()]
+        worker, confined = self._fork(1024, (), existing)
+        worker.end()
+        self._check(confined)
+        if confined["open doors"] and not self.policy.without:
+            raise SandboxRefused(
+                "a worker could get past the sandbox by " + ", ".join(confined["open doors"])
+            )
+        self.layers = [*confined["in force"], *self.layers]
+        self.missing.update(confined["missing"])
+
+    def _check(self, confined: dict[str, Any]) -> None:
+        if confined.get("status") == "raised":
+            raise SandboxRefused(f"confining a worker failed: {confined['error']}")
+        lacking = {
+            name: why
+            for name, why in confined["missing"].items()
+            if name in REQUIRED and name not in self.policy.without
+        }
+        if lacking:
+            told = "; ".join(f"{name} ({why})" for name, why in lacking.items())
+            raise SandboxRefused(
+                f"required sandbox layers are missing: {told}. Grade on Linux 5.13 or newer with "
+                "Landlock and seccomp; or, where you trust every submission, name the risk: "
+                f"--without-layer {' --without-layer '.join(lacking)}"
+            )
+
+    def reap(self, pid: int) -> int:
+        """Kill a worker and collect how it ended: an exit status, or minus a signal."""
+        self._control.send(json.dumps({"operation": "reap", "pid": pid}).encode())
+        return int(json.loads(self._control.recv(65536))["status"])
+
+
+class Worker:
+    """One confined process, asked one thing at a time, each by a deadline."""
+
+    def __init__(
+        self, zygote: Zygote, pid: int, handle: int, own_end: socket.socket, scratch: Path
+    ) -> None:
+        self._zygote = zygote
+        self._pid = pid
+        self._handle = handle
+        self._socket = own_end
+        self._socket.setblocking(False)
+        self._scratch = scratch
+        self.alive = True
+
+    def ask(self, operation: str, seconds: float, **arguments: Any) -> dict[str, Any]:
+        """Send a request and decode the reply.
+
+        Raises:
+            WorkerDied: no valid reply within the time; the worker is dead by then.
+
+        """
+        token = secrets.token_bytes(TOKEN_BYTES)
+        request = pickle.dumps({"operation": operation, "token": token, **arguments})
+        deadline = time.monotonic() + seconds
+        descriptor = self._socket.fileno()
+        try:
+            channel.send(descriptor, request, deadline)
+            reply = channel.receive(descriptor, codec.MAX_BYTES + codec.MAX_HEADER, deadline)
+        except channel.DeadlineExceeded:
+            self.end()
+            raise WorkerDied(f"took longer than {seconds:g} s", timed_out=True) from None
+        except channel.OversizedMessage:
+            self.end()
+            raise WorkerDied("returned more than may be sent") from None
+        except (channel.ChannelClosed, OSError):
+            raise WorkerDied(_how_it_ended(self.end())) from None
+        if reply[:TOKEN_BYTES] != token:
+            self.end()
+            raise WorkerDied("answered something else than what it was asked")
+        try:
+            decoded = codec.decode(reply[TOKEN_BYTES:])
+        except codec.ProtocolError as error:
+            self.end()
+            raise WorkerDied(f"returned something malformed: {error}") from None
+        if not isinstance(decoded, dict):
+            self.end()
+            raise WorkerDied("returned something malformed")
+        return decoded
+
+    def end(self) -> int:
+        """Kill the process, whatever it is doing, and remove its folder.
+
+        Returns:
+            How it ended: an exit status, or minus a signal.
+
+        """
+        if not self.alive:
+            return 0
+        self.alive = False
+        try:
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        except ProcessLookupError:  # it ended by itself and waits to be reaped
+            pass
+        status = self._zygote.reap(self._pid)
+        os.close(self._handle)
+        self._socket.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return status
+
+
+def readable_paths() -> list[Path]:
+    """What every worker may read: Python, its packages, the system's libraries, `course/`."""
+    python = sysconfig.get_paths()
+    folders = {python[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= set(site.getsitepackages())
+    folders.add(str(Path(sys.base_prefix) / "lib"))
+    folders |= {"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/fonts"}
+    folders |= {"/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom"}
+    return [Path(folder) for folder in sorted(folders)] + [ROOT / "course"]
+
+
+def _how_it_ended(status: int) -> str:
+    if status == 0 or status == -signal.SIGKILL:
+        return "ended the Python process"
+    if status < 0:
+        return f"crashed the Python process ({signal.Signals(-status).name})"
+    return f"ended the Python process with status {status}"
+
+
+def _clean_environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {
+        **kept,
+        **one_thread,
+        "HOME": str(Path.home()),
+        "MPLBACKEND": "Agg",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }

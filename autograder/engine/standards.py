@@ -1,0 +1,242 @@
+"""What answers are held against: inputs, the reference's outcomes and the mistakes', each once a run."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+import torch
+
+import autograder.spec.probes
+from autograder.engine import codec
+from autograder.engine.comparison import ANYTHING, Mismatch, Standard, compare
+from autograder.engine.trial import cast, run_trial
+from autograder.lesson import Lesson
+from autograder.spec import Case, Exercise, Make, Mistake
+
+cloudpickle.register_pickle_by_value(autograder.spec.probes)
+
+
+class GraderDefect(RuntimeError):
+    """The grader or the reference itself failed; no student is to blame."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and in what dtype a case is judged."""
+
+    dtype: torch.dtype
+    device: str = "cpu"
+
+
+@dataclass
+class Observation:
+    """What one run of a scenario did, normalised the same way on either side.
+
+    Attributes:
+        status: "returned", "raised", "died", "undefined" or "unjudged".
+        outcome: what the scenario returned, after ``observe`` where the case has one.
+        raw: what it returned before that.
+        changed: inputs changed in place.
+        error: type, message and the student's frames, where it raised; what happened, where it died.
+        called: forbidden names that the student's lines called.
+
+    """
+
+    status: str
+    outcome: Any = None
+    raw: Any = None
+    changed: list[str] = field(default_factory=list)
+    error: dict[str, Any] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
+
+
+class Standards:
+    """The trusted side of every case of one lesson, for one secret seed.
+
+    Args:
+        lesson: whose reference and grader are used.
+        seed: of the run; every case draws from a seed derived from it.
+
+    """
+
+    def __init__(self, lesson: Lesson, seed: int) -> None:
+        self.lesson = lesson
+        self.run_seed = seed
+        self._inputs: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._references: dict[tuple[Any, ...], Observation] = {}
+        self._mistakes: dict[tuple[Any, ...], Observation] = {}
+        self._rewritten: dict[tuple[str, str], Any] = {}
+        self._scenarios: dict[int, bytes] = {}
+        cloudpickle.register_pickle_by_value(lesson.grader)
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
+
+    def seed_of(self, exercise: Exercise, case: Case) -> int:
+        """The seed of a case's inputs and of random code in it."""
+        told = f"{self.run_seed}/{self.lesson.key}/{exercise.name}/{case.title}"
+        return int.from_bytes(hashlib.sha256(told.encode()).digest()[:7], "big")
+
+    def scenario(self, case: Case) -> bytes:
+        """The scenario as it is sent to workers."""
+        key = id(case.scenario)
+        if key not in self._scenarios:
+            self._scenarios[key] = cloudpickle.dumps(case.scenario)
+        return self._scenarios[key]
+
+    def stand_in(self, exercise: Exercise) -> bytes:
+        """The exercise's oracle as it is sent to workers."""
+        return bytes(cloudpickle.dumps(exercise.oracle))
+
+    def inputs(self, exercise: Exercise, case: Case, dtype: torch.dtype) -> dict[str, Any]:
+        """A case's inputs in a dtype, on the CPU."""
+        key = (exercise.name, case.title, id(case), dtype)
+        if key not in self._inputs:
+            try:
+                drawn = case.inputs(Make(self.seed_of(exercise, case)))
+            except Exception as error:
+                raise GraderDefect(f"the inputs of {case.title!r} failed: {error!r}") from error
+            self._inputs[key] = cast(drawn, dtype)
+        return self._inputs[key]
+
+    def reference(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
+        """The reference's outcome in a setting.
+
+        Raises:
+            GraderDefect: the reference itself fails.
+
+        """
+        key = (exercise.name, case.title, id(case), setting)
+        if key not in self._references:
+            implementation = self.lesson.implementation(exercise.name)
+            inputs = self.inputs(exercise, case, setting.dtype)
+            found = self.observe_trusted(exercise, case, setting, implementation, inputs)
+            if found.status == "raised":
+                raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
+            self._references[key] = found
+        return self._references[key]
+
+    def standard(self, exercise: Exercise, case: Case, setting: Setting) -> Standard:
+        """What an outcome in a setting is held against."""
+        own = self.reference(exercise, case, setting)
+        truth = own if setting.device == "fake" else self._truth(exercise, case, setting)
+        return Standard(truth.outcome, own.outcome, setting.dtype, case.loosen)
+
+    def mistake(
+        self, exercise: Exercise, mistake: Mistake, case: Case, setting: Setting
+    ) -> Observation:
+        """What a known mistake does on a case."""
+        key = (exercise.name, mistake.name, case.title, id(case), setting)
+        if key not in self._mistakes:
+            implementation = self._rewrite(exercise, mistake)
+            inputs = self.inputs(exercise, case, setting.dtype)
+            self._mistakes[key] = self.observe_trusted(
+                exercise, case, setting, implementation, inputs
+            )
+        return self._mistakes[key]
+
+    def check(
+        self, exercise: Exercise, case: Case, setting: Setting, seen: Observation
+    ) -> Mismatch | None:
+        """Judge a returned observation."""
+        reference = self.reference(exercise, case, setting)
+        standard = self.standard(exercise, case, setting)
+        if case.observe is not None:
+            form = _form(reference.raw)
+            shaped = compare(seen.raw, Standard(form, form, setting.dtype))
+            if shaped:
+                return shaped
+        if seen.status == "unobservable":
+            return Mismatch("type", "the result is not of the form that the docstring gives.")
+        mismatch = compare(seen.outcome, standard)
+        surplus = sorted(set(seen.changed) - set(reference.changed))
+        if mismatch is None and surplus:
+            named = ", ".join(f"`{name}`" for name in surplus)
+            return Mismatch("changed", f"your code changes its argument {named} in place.")
+        return mismatch
+
+    def look(
+        self, exercise: Exercise, case: Case, setting: Setting, reply: dict[str, Any]
+    ) -> Observation:
+        """Normalise a trial's reply, from whichever side, and apply ``observe``."""
+        status = reply.get("status")
+        if status == "raised":
+            error = reply.get("error")
+            return Observation("raised", error=error if isinstance(error, dict) else {})
+        if status != "returned":
+            return Observation(status if status in ("undefined", "unjudged") else "died")
+        changed = [name for name in _texts(reply.get("changed"))]
+        called = _texts(reply.get("called"))
+        raw = reply.get("outcome")
+        if case.observe is None or setting.device == "fake":
+            return Observation("returned", raw, raw, changed, called=called)
+        try:
+            inputs = self.inputs(exercise, case, setting.dtype)
+            outcome = codec.decode(codec.encode(case.observe(codec.plain(raw), inputs)))
+        except Exception as error:
+            told = {"type": type(error).__name__, "message": str(error)}
+            return Observation("unobservable", None, raw, changed, told, called)
+        return Observation("returned", outcome, raw, changed, called=called)
+
+    def observe_trusted(
+        self,
+        exercise: Exercise,
+        case: Case,
+        setting: Setting,
+        implementation: Any,
+        inputs: dict[str, Any],
+    ) -> Observation:
+        """Run our own code on a case: the reference, a mistake or an oracle."""
+        try:
+            trial = run_trial(
+                case.scenario,
+                implementation,
+                inputs,
+                device=setting.device,
+                seed=self.seed_of(exercise, case),
+            )
+            reply = codec.decode(codec.encode(trial))
+        except Exception as error:
+            told = {"type": type(error).__name__, "message": str(error), "frames": []}
+            return Observation("raised", error=told)
+        return self.look(exercise, case, setting, reply)
+
+    def _truth(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
+        """The reference in float64 on the CPU, on the inputs as the setting rounds them."""
+        if setting.dtype == torch.float64 and setting.device == "cpu":
+            return self.reference(exercise, case, setting)
+        key = (exercise.name, case.title, id(case), "truth", setting.dtype)
+        if key not in self._references:
+            rounded = cast(self.inputs(exercise, case, setting.dtype), torch.float64)
+            implementation = self.lesson.implementation(exercise.name)
+            found = self.observe_trusted(
+                exercise, case, Setting(torch.float64), implementation, rounded
+            )
+            if found.status != "returned":
+                raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
+            self._references[key] = found
+        return self._references[key]
+
+    def _rewrite(self, exercise: Exercise, mistake: Mistake) -> Any:
+        key = (exercise.name, mistake.name)
+        if key not in self._rewritten:
+            source = mistake.apply(self.lesson.reference_source(exercise.name))
+            self._rewritten[key] = self.lesson.implementation(exercise.name, source)
+        return self._rewritten[key]
+
+
+def _form(tree: Any) -> Any:
+    """A tree's structure, shapes and dtypes without its values."""
+    if isinstance(tree, codec.Array):
+        return codec.Array(tree.dtype, tree.shape, tree.device, None)
+    if isinstance(tree, dict):
+        return {key: _form(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_form(value) for value in tree)
+    return ANYTHING
+
+
+def _texts(value: Any) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

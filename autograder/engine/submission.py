@@ -1,0 +1,114 @@
+"""The ``submission`` that a hidden test receives: an exercise's answer, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import pytest
+import torch
+
+from autograder.engine.comparison import Mismatch
+from autograder.engine.judge import Judge, tell_error
+from autograder.engine.recognition import Record
+from autograder.engine.standards import Observation, Setting
+from autograder.spec import Case, Exercise
+
+
+class NotJudged(pytest.skip.Exception):
+    """The test could not be judged here; it earns its points and is reported as not judged."""
+
+
+@dataclass
+class Submission:
+    """A student's answer to one exercise.
+
+    Attributes:
+        exercise: which one.
+        judge: runs the student's code.
+        accelerator: "cuda", or "fake" where there is no GPU.
+        device: where the current test was judged; for the result.
+        error: the student's own error, if one was met.
+
+    """
+
+    exercise: Exercise
+    judge: Judge
+    accelerator: str
+    device: str = "cpu"
+    error: str = ""
+
+    def matches_reference(self, case: Case) -> None:
+        """Fail unless the answer does as the reference does, in every dtype of the case."""
+        for dtype in case.dtypes:
+            self._match(case, Setting(dtype, "cpu"))
+        if self.accelerator == "cuda":
+            self.device = "cuda"
+            for dtype in case.dtypes:
+                self._match(case, Setting(dtype, "cuda"))
+
+    def matches_on_device(self, case: Case) -> None:
+        """Fail unless the answer works where its inputs are not on the CPU.
+
+        On a GPU where there is one. Elsewhere on the fake device, where shapes, dtypes and
+        devices are computed and compared and values are not.
+        """
+        self._match(case, Setting(torch.float32, "cpu"))
+        self.device = self.accelerator
+        self._match(case, Setting(torch.float32, self.accelerator))
+
+    def _match(self, case: Case, setting: Setting) -> None:
+        standards = self.judge.standards
+        if standards.reference(self.exercise, case, setting).status == "unjudged":
+            raise NotJudged("this test cannot be judged without a GPU")
+        self._refuse_forbidden([use.name for use in self.judge.uses(self.exercise)])
+        seen = self.judge.run(self.exercise, case, setting)
+        self._refuse_forbidden(seen.called)
+        mismatch = self._judge(case, setting, seen)
+        self.judge.records.setdefault(self.exercise.name, []).append(
+            Record(case, setting, seen, mismatch)
+        )
+        if seen.status == "unjudged":
+            raise NotJudged("your code looks at values, so it cannot be judged without a GPU")
+        if mismatch:
+            self._fail(mismatch.message, setting)
+
+    def _judge(self, case: Case, setting: Setting, seen: Observation) -> Mismatch | None:
+        if seen.status == "unjudged":
+            return None
+        if seen.status == "undefined":
+            return Mismatch("missing", self._why_undefined())
+        if seen.status == "died":
+            return Mismatch("died", f"Your code {seen.error.get('message', 'ended')}.")
+        if seen.status == "raised":
+            if seen.error.get("type") == "NotImplementedError" and not seen.error.get("message"):
+                return Mismatch("unwritten", f"`{self.exercise.name}` is not written yet.")
+            self.error = tell_error(seen.error)
+            kind = "device" if setting.device != "cpu" else "raised"
+            return Mismatch(kind, f"Your code stopped with {self.error}")
+        return self.judge.standards.check(self.exercise, case, setting, seen)
+
+    def _why_undefined(self) -> str:
+        name = self.exercise.name
+        failure = self.judge.failure_of(name)
+        if failure is None:
+            return f"No cell defines `{name}`. Put its cell back: its name must stay as it was."
+        self.error = failure.message
+        return f"`{name}` is not defined, because its cell {failure.message}"
+
+    def _refuse_forbidden(self, names: list[str]) -> None:
+        if names:
+            told = ", ".join(f"`{name}`" for name in sorted(set(names)))
+            self.judge.records.setdefault(self.exercise.name, [])
+            pytest.fail(
+                f"Uses {told}, which this exercise asks you to write yourself.", pytrace=False
+            )
+
+    def _fail(self, message: str, setting: Setting) -> NoReturn:
+        where = []
+        if setting.dtype != torch.float64 and setting.device == "cpu":
+            where.append(str(setting.dtype).removeprefix("torch."))
+        if setting.device != "cpu":
+            where.append("on a GPU" if setting.device == "cuda" else "with inputs on a GPU")
+        told = f" ({', '.join(where)})" if where else ""
+        pytest.fail(message[:1].upper() + message[1:] + told, pytrace=False)

@@ -1,0 +1,79 @@
+"""One run of one scenario: the same code for the student in the worker, for the reference in
+the grader, and for a known mistake.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograder.engine.accelerator import UNJUDGED, fake_mode, place
+
+
+def run_trial(
+    scenario: Callable[..., Any],
+    implementation: Any,
+    inputs: Mapping[str, Any],
+    *,
+    device: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Run a scenario on fresh copies of its inputs.
+
+    Args:
+        scenario: ``scenario(implementation, **inputs)``.
+        implementation: the function or class judged.
+        inputs: tensors on the CPU, in the dtype judged.
+        device: ``"cpu"``, ``"cuda"`` or ``"fake"``.
+        seed: of PyTorch's generators during the run.
+
+    Returns:
+        ``status`` ``"returned"`` with ``outcome`` and ``changed`` (the names of the inputs that
+        the run changed in place), or ``"unjudged"`` with ``reason``. What the implementation
+        raises is passed on.
+
+    """
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.manual_seed(seed)
+    with fake_mode() if device == "fake" else nullcontext():
+        placed = place(dict(inputs), device)
+        before = None if device == "fake" else place(dict(inputs), device)
+        try:
+            outcome = scenario(implementation, **placed)
+        except UNJUDGED as error:
+            return {"status": "unjudged", "reason": type(error).__name__}
+        changed = [] if before is None else _changed(before, placed)
+    return {"status": "returned", "outcome": outcome, "changed": changed}
+
+
+def cast(tree: Any, dtype: torch.dtype) -> Any:
+    """Copy a tree of inputs with its floating-point tensors in another dtype."""
+    if isinstance(tree, Tensor):
+        return tree.to(dtype) if tree.is_floating_point() else tree.clone()
+    if isinstance(tree, dict):
+        return {key: cast(value, dtype) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(cast(value, dtype) for value in tree)
+    return copy.copy(tree)
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in before if not _same(before[name], after.get(name)))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        if not isinstance(b, Tensor) or a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        return bool(torch.equal(a.nan_to_num(0.0), b.detach().nan_to_num(0.0)))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return True

@@ -1,0 +1,91 @@
+"""What grading a notebook found, as it is journaled, shown and written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PASSED, FAILED, UNJUDGED, ERROR = "passed", "failed", "not judged", "error"
+
+
+@dataclass
+class TestResult:
+    """One hidden test on one case.
+
+    Attributes:
+        name: the test's title and the case's.
+        outcome: "passed", "failed", "not judged" (earns its points) or "error" (the grader's own).
+        points: earned.
+        max_points: that it is worth.
+        message: for the student; empty where it passed.
+        device: judged on: "cpu", "cuda" or "fake".
+
+    """
+
+    name: str
+    outcome: str
+    points: float
+    max_points: float
+    message: str
+    device: str
+
+
+@dataclass
+class ExerciseResult:
+    """One exercise: its tests, and what was recognised in it.
+
+    Attributes:
+        mistake: the recognised mistake's name, or None.
+        hint: what the student is told of it.
+        note: what else the student should know, such as a stand-in for an earlier exercise.
+        error: the student's own error, cut to the student's own lines.
+        flags: for a person: forbidden uses with their lines.
+        stood_in: earlier exercises that were replaced by correct ones to judge this one.
+
+    """
+
+    name: str
+    score: float
+    max_score: float
+    tests: list[TestResult]
+    mistake: str | None = None
+    hint: str = ""
+    note: str = ""
+    error: str = ""
+    flags: list[str] = field(default_factory=list)
+    stood_in: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Verdict:
+    """One graded notebook."""
+
+    lesson: str
+    score: float
+    max_score: float
+    devices: list[str]
+    sandbox: dict[str, Any]
+    exercises: list[ExerciseResult]
+    cell_errors: list[str] = field(default_factory=list)
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the grader itself failed somewhere, so that a person must look."""
+        return any(t.outcome == ERROR for e in self.exercises for t in e.tests)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Verdict:
+        """Rebuild a verdict that ``to_dict`` wrote.
+
+        Raises:
+            KeyError, TypeError: the data are of another version.
+
+        """
+        exercises = [
+            ExerciseResult(**{**e, "tests": [TestResult(**t) for t in e["tests"]]})
+            for e in data["exercises"]
+        ]
+        return cls(**{**data, "exercises": exercises})

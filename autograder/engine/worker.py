@@ -1,0 +1,84 @@
+"""The worker: one submission, confined, serving the grader's requests until it is killed.
+
+Everything here runs beside the student's code and may be tampered with by it; the grader
+believes nothing that comes back beyond the bytes it validates.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autograder.engine import channel, codec
+from autograder.engine.cells import Notebook, describe
+from autograder.engine.sandbox import Confinement, enter
+from autograder.engine.sandbox.probe import open_doors
+from autograder.engine.trial import run_trial
+from autograder.engine.watch import CallWatch
+
+MAX_REQUEST = 256 << 20
+
+
+def serve(descriptor: int) -> None:
+    """Answer requests on a socket until it closes. Never returns normally to the zygote."""
+    worker = _Worker()
+    while True:
+        request = pickle.loads(channel.receive(descriptor, MAX_REQUEST))  # from the grader only
+        reply = worker.answer(descriptor, request)
+        channel.send(descriptor, request["token"] + reply)
+
+
+class _Worker:
+    def __init__(self) -> None:
+        self._notebook = Notebook()
+        self._watch = CallWatch()
+
+    def answer(self, descriptor: int, request: dict[str, Any]) -> bytes:
+        try:
+            handler = getattr(self, "_" + request["operation"])
+            return codec.encode(handler(descriptor, request))
+        except codec.ProtocolError as error:
+            return codec.encode({"status": "raised", "error": {
+                "type": "ValueError", "message": str(error), "frames": []}})  # fmt: skip
+        except BaseException as error:
+            return codec.encode({"status": "raised", "error": describe(error)})
+
+    def _confine(self, descriptor: int, request: dict[str, Any]) -> dict[str, Any]:
+        confinement = Confinement(
+            readable=tuple(Path(p) for p in request["readable"]),
+            scratch=Path(request["scratch"]),
+            megabytes=request["megabytes"],
+            cpu_seconds=request["cpu_seconds"],
+            devices=tuple(Path(p) for p in request["devices"]),
+            without=tuple(request["without"]),
+        )
+        record = enter(confinement, keep=descriptor)
+        doors = open_doors(request["secrets"]) if request["secrets"] else []
+        self._watch.wrap_classes_and_autograd(request["forbidden"])
+        return {"in force": record.in_force, "missing": record.missing, "open doors": doors}
+
+    def _cell(self, _descriptor: int, request: dict[str, Any]) -> dict[str, Any]:
+        self._notebook.run(request["name"], request["source"])
+        return {"status": "returned"}
+
+    def _replace(self, _descriptor: int, request: dict[str, Any]) -> dict[str, Any]:
+        self._notebook.namespace[request["name"]] = pickle.loads(request["implementation"])
+        return {"status": "returned"}
+
+    def _run(self, _descriptor: int, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["exercise"]
+        if name not in self._notebook.namespace:
+            return {"status": "undefined"}
+        scenario = pickle.loads(request["scenario"])
+        inputs = codec.plain(codec.decode(request["inputs"]))
+        self._watch.begin(request["forbidden"])
+        implementation = self._notebook.namespace[name]
+        torch.set_num_threads(1)
+        with self._watch:
+            trial = run_trial(
+                scenario, implementation, inputs, device=request["device"], seed=request["seed"]
+            )
+        return {**trial, "called": sorted(self._watch.seen)}

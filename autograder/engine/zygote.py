@@ -1,0 +1,114 @@
+"""The zygote: imports what notebooks need once, then forks a worker whenever it is asked.
+
+It never loads solutions, graders or secrets, never touches CUDA and keeps one thread. It is
+asked over a sequenced-packet socket, one JSON object a message; "fork" comes with the worker's
+end of a channel and is answered with the worker's pid and a pidfd, "reap" with how it ended.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+MAX_MESSAGE = 65536
+
+
+def main(root: str, descriptor: int) -> None:
+    """Serve until the control socket closes.
+
+    Args:
+        root: the checkout's folder; off the import path again before the first worker.
+        descriptor: the zygote's end of the control socket.
+
+    """
+    control = socket.socket(fileno=descriptor)
+    namespaces = _enter_namespaces()
+    _import_once()
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", root)]
+    sys.path_importer_cache.clear()
+    gc.collect()
+    gc.freeze()
+    control.send(json.dumps({"ready": True, "namespaces": namespaces}).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
+        if not message:
+            os._exit(0)
+        request = json.loads(message)
+        if request["operation"] == "fork":
+            _fork(control, descriptors[0])
+        else:
+            control.send(json.dumps(_reap(request["pid"])).encode())
+
+
+def _enter_namespaces() -> dict[str, str]:
+    from autograder.engine.sandbox import namespaces
+    from autograder.engine.sandbox.kernel import LayerUnavailable
+
+    if not namespaces.allowed():
+        return {"missing": "this host does not allow unprivileged user namespaces"}
+    try:
+        return {"in force": namespaces.enter()}
+    except LayerUnavailable as error:
+        return {"missing": str(error)}
+
+
+def _import_once() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+    import numpy  # noqa: F401
+    import torch
+    import torch.overrides
+
+    torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)
+    torch.overrides.resolve_name(torch.add)  # fills a table that takes long to build
+
+    from autograder.engine import trial, worker  # noqa: F401
+
+    # First use of autograd and of fake tensors loads more; once here, not in every worker.
+    inputs = {"x": torch.ones(2, dtype=torch.float64)}
+    for device in ("cpu", "fake"):
+        trial.run_trial(_warm_up, torch.relu, inputs, device=device, seed=0)
+
+
+def _warm_up(implementation: Any, x: Any) -> Any:
+    import torch
+
+    x.requires_grad_()
+    return torch.autograd.grad(implementation(x).sum(), [x])
+
+
+def _fork(control: socket.socket, channel: int) -> None:
+    child = os.fork()
+    if child == 0:
+        control.close()
+        status = 1
+        try:
+            from autograder.engine.worker import serve
+
+            serve(channel)
+        except EOFError:
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(channel)
+    handle = os.pidfd_open(child)
+    socket.send_fds(control, [json.dumps({"pid": child}).encode()], [handle])
+    os.close(handle)
+
+
+def _reap(pid: int) -> dict[str, int]:
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return {"status": os.waitstatus_to_exitcode(status)}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

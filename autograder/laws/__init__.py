@@ -1,0 +1,1 @@
+"""The laws that every grader is proven by: ``forwardpass validate``."""
