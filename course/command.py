@@ -1,4 +1,4 @@
-"""The command ``forwardpass``: all of it from a checkout, a word of advice from a student's wheel."""
+"""The command ``forwardpass``: all of it from a checkout, advice from a student's wheel."""
 
 from __future__ import annotations
 

@@ -30,21 +30,22 @@ def welcome(lesson: str) -> None:
 
 
 def _shell() -> Any:
-    """The running IPython shell, or None outside a notebook."""
+    """Find the running IPython shell; None outside a notebook."""
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
 
 
 def _explain_unwritten(
-    shell: Any,
-    kind: type[BaseException],
-    error: BaseException,
+    _shell: Any,
+    _kind: type[BaseException],
+    _error: BaseException,
     trace: TracebackType | None,
-    tb_offset: int | None = None,
+    tb_offset: int | None = None,  # noqa: ARG001 - IPython passes it by name
 ) -> None:
+    """Say which exercise a cell lacks, in place of a traceback."""
     name = ""
     while trace is not None:
-        name = trace.tb_frame.f_code.co_qualname if sys.version_info >= (3, 11) else ""
+        name = trace.tb_frame.f_code.co_qualname
         trace = trace.tb_next
     where = f": `{name}`" if name and name != "<module>" else ""
     print(UNWRITTEN.format(where=where))

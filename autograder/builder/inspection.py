@@ -61,7 +61,7 @@ def _grader_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
             yield Problem(lesson.grader_file, line, f"a grader for no exercise: {name!r}; {told}")
         elif not exercise.points:
             yield Problem(lesson.grader_file, line, f"{name!r} has no test, so it earns nothing")
-    if not list(lesson.exercises) == names and set(lesson.exercises) == set(names):
+    if list(lesson.exercises) != names and set(lesson.exercises) == set(names):
         told = ", ".join(str(name) for name in names)
         yield Problem(lesson.grader_file, 1, f"declare the exercises in the lesson's order: {told}")
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from autograder.builder.solution import STUB
 from autograder.engine.notebook import grade_id, source_of
 from autograder.lesson import Lesson
 
@@ -19,6 +20,7 @@ class Draft:
         lesson: whose notebook it is.
         cells: the notebook's cells.
         rest: everything of the notebook but its cells.
+
     """
 
     lesson: Lesson
@@ -31,6 +33,7 @@ class Draft:
 
         Raises:
             FileNotFoundError: the lesson is not built.
+
         """
         notebook = json.loads(lesson.release.read_text(encoding="utf-8"))
         return cls(lesson, notebook.pop("cells"), notebook)
@@ -45,11 +48,21 @@ class Draft:
         """What an exercise's cell holds now."""
         return source_of(self.cells[self.position(exercise)])
 
+    def in_place_of_stub(self, exercise: str, statements: str) -> str:
+        """An exercise's cell with other statements wherever the answer belongs."""
+        lines = []
+        for line in self.source(exercise).split("\n"):
+            indent = line[: len(line) - len(line.lstrip())]
+            is_stub = line.strip() == STUB[-1]
+            lines += [indent + new for new in statements.split("\n")] if is_stub else [line]
+        return "\n".join(lines)
+
     def position(self, name: str) -> int:
         """Where the cell with a ``grade_id`` is.
 
         Raises:
             LookupError: there is none.
+
         """
         for i, cell in enumerate(self.cells):
             if grade_id(cell) == name:
@@ -58,7 +71,7 @@ class Draft:
 
     def add_cell(self, before: int, source: str) -> Draft:
         """Put a code cell of the student's own in."""
-        cell = {
+        cell: dict[str, Any] = {
             "cell_type": "code",
             "execution_count": None,
             "id": f"own-{before}",

@@ -50,6 +50,7 @@ class Submission:
         marks: each exercise's expected share of its points: FULL, PART (some lost) or NONE.
         mistakes: exercise to the mistake that should be recognised in it.
         unreadable: whether the file cannot be read as a notebook at all.
+
     """
 
     student: str
@@ -90,6 +91,7 @@ def honest_submissions(lesson: Lesson) -> Iterable[Submission]:
     Raises:
         RewriteError: a mistake or a variant no longer fits the reference.
         LookupError: a planted mistake is no longer in the grader's list.
+
     """
     right = reference_answers(lesson)
     names = list(right)

@@ -58,7 +58,7 @@ def _apply_by_replacing(
     """``Module.to`` for fake tensors, whose storage PyTorch's own cannot swap."""
     if recurse:
         for child in self.children():
-            child._apply(fn)
+            child._apply(fn)  # type: ignore[no-untyped-call]
     for name, parameter in self._parameters.items():
         if parameter is not None:
             with torch.no_grad():

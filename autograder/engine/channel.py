@@ -1,4 +1,4 @@
-"""Messages over a stream socket: a length, then so many bytes; the grader's reads have a deadline."""
+"""Messages over a stream socket: a length, then so many bytes, by a deadline."""
 
 from __future__ import annotations
 

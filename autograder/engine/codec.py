@@ -214,9 +214,9 @@ class _Reader:
         return number
 
     def _read_float(self, node: list[Any], _depth: int) -> float:
-        text = _typed(_fields(node, 1)[0], str)
+        text = _typed(_fields(node, 1)[0], str)[:64]
         try:
-            return float.fromhex(text) if len(text) < 64 else math.nan
+            return float.fromhex(text)
         except (ValueError, OverflowError) as error:
             raise ProtocolError("a number of the message is malformed") from error
 

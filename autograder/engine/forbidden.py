@@ -46,7 +46,8 @@ def forbidden_uses(
         return []
     code = _read(cells)
     others = set(exercises) - {exercise}
-    waiting, seen, found = [exercise], set(), []
+    waiting, seen = [exercise], set[str]()
+    found: list[ForbiddenUse] = []
     while waiting:
         name = waiting.pop()
         if name in seen or name in others:
@@ -142,6 +143,7 @@ def _dotted(node: ast.expr, aliases: dict[str, str]) -> str | None:
         and node.func.id == "getattr"
         and len(node.args) >= 2
         and isinstance(node.args[1], ast.Constant)
+        and isinstance(node.args[1].value, str)
     ):
         base = _dotted(node.args[0], aliases)
         return f"{base}.{node.args[1].value}" if base else None

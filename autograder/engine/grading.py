@@ -50,7 +50,8 @@ class Plan:
     @cached_property
     def stubs(self) -> dict[str, str]:
         """Each exercise's untouched cell."""
-        return {c.exercise: clear_solution(c.source) for c in self.cells if c.role == "exercise"}
+        exercises = [c for c in self.cells if c.role == "exercise"]
+        return {c.exercise or "": clear_solution(c.source) for c in exercises}
 
     def job(self, key: str, notebook: dict[str, Any]) -> Job:
         """A submission to be graded, from a parsed notebook."""

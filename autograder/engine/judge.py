@@ -123,7 +123,7 @@ class Judge:
                 return worker
 
     def _start(self, megabytes: int) -> Worker | None:
-        """Fork a worker and run the cells in it; None where a cell killed it and is now left out."""
+        """Fork a worker and run the cells in it; None where a cell killed it, to be left out."""
         forbidden = {n for e in self.standards.lesson.exercises.values() for n in e.forbids}
         worker = self.zygote.fork(megabytes=megabytes, forbidden=sorted(forbidden))
         last = {cell.exercise: i for i, cell in enumerate(self.cells) if cell.exercise}

@@ -143,7 +143,7 @@ def runnable_cells(
     """
     cells = [RunnableCell("setup", cell.source) for cell in plan if cell.role == "setup"]
     by_id = {cell.id: cell for cell in plan}
-    by_source = {_normal(cell.source): cell for cell in plan}
+    by_source = {_normal(cell.source): cell for cell in plan if cell.role != "exercise"}
     written = _written_exercises(notebook, stubs)
     for number, cell in enumerate(notebook["cells"], start=1):
         if cell.get("cell_type") != "code":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -88,24 +89,29 @@ class Zygote:
         )
         theirs.close()
         self._control = own
-        own.settimeout(START_SECONDS)
         try:
-            ready = own.recv(65536)
-        except TimeoutError as error:
+            self._await_ready()
+            self._probe()
+        except BaseException:
             self.__exit__()
+            raise
+        return self
+
+    def _await_ready(self) -> None:
+        self._control.settimeout(START_SECONDS)
+        try:
+            ready = self._control.recv(65536)
+        except TimeoutError as error:
             raise SandboxRefused(
                 f"the zygote did not start within {START_SECONDS:.0f} s"
             ) from error
         if not ready:
-            self.__exit__()
             raise SandboxRefused("the zygote ended while starting; its error is printed above")
         namespaces = json.loads(ready)["namespaces"]
         if "in force" in namespaces:
             self.layers.append(namespaces["in force"])
         else:
             self.missing["namespaces"] = namespaces["missing"]
-        self._probe()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._control.close()
@@ -124,7 +130,11 @@ class Zygote:
 
         """
         worker, confined = self._fork(megabytes, forbidden, secrets_to_try=())
-        self._check(confined)
+        try:
+            self._check(confined)
+        except SandboxRefused:
+            worker.end()
+            raise
         return worker
 
     def _fork(
@@ -248,10 +258,8 @@ class Worker:
         if not self.alive:
             return 0
         self.alive = False
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        except ProcessLookupError:  # it ended by itself and waits to be reaped
-            pass
         status = self._zygote.reap(self._pid)
         os.close(self._handle)
         self._socket.close()

@@ -1,4 +1,4 @@
-"""What answers are held against: inputs, the reference's outcomes and the mistakes', each once a run."""
+"""What answers are held against: inputs and the outcomes of our own code, each once a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Observation:
         outcome: what the scenario returned, after ``observe`` where the case has one.
         raw: what it returned before that.
         changed: inputs changed in place.
-        error: type, message and the student's frames, where it raised; what happened, where it died.
+        error: type, message and the student's frames where it raised; what happened where it died.
         called: forbidden names that the student's lines called.
 
     """
@@ -167,7 +167,7 @@ class Standards:
             return Observation("raised", error=error if isinstance(error, dict) else {})
         if status != "returned":
             return Observation(status if status in ("undefined", "unjudged") else "died")
-        changed = [name for name in _texts(reply.get("changed"))]
+        changed = _texts(reply.get("changed"))
         called = _texts(reply.get("called"))
         raw = reply.get("outcome")
         if case.observe is None or setting.device == "fake":

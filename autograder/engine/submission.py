@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
+import _pytest.outcomes
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ from autograder.engine.standards import Observation, Setting
 from autograder.spec import Case, Exercise
 
 
-class NotJudged(pytest.skip.Exception):
+class NotJudged(_pytest.outcomes.Skipped):
     """The test could not be judged here; it earns its points and is reported as not judged."""
 
 

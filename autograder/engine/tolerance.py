@@ -37,9 +37,9 @@ def bound(truth: Tensor, own: Tensor, dtype: torch.dtype, loosen: float = 1.0) -
 
     """
     relative, scaled, absolute = FLOORS.get(dtype, FLOORS[torch.float32])
-    finite = truth[truth.isfinite()].abs()
-    largest = finite.max() if finite.numel() else torch.zeros((), dtype=torch.float64)
     own = own.to(torch.float64)
+    finite = truth[truth.isfinite() & own.isfinite()].abs()
+    largest = finite.max() if finite.numel() else torch.zeros((), dtype=torch.float64)
     error = (own - truth).abs()
     comparable = error.isfinite()
     worst = error[comparable].max() if comparable.any() else torch.zeros((), dtype=torch.float64)

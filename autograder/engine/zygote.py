@@ -8,6 +8,7 @@ end of a channel and is answered with the worker's pid and a pidfd, "reap" with 
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -57,25 +58,35 @@ def _enter_namespaces() -> dict[str, str]:
         return {"missing": str(error)}
 
 
+PRELOADED = (
+    "matplotlib.pyplot",
+    "numpy",
+    "course",
+    "course.data",
+    "course.plots",
+    "autograder.engine.worker",
+)
+
+
 def _import_once() -> None:
+    """Import what notebooks need, and use once what loads more at its first use."""
     import matplotlib
 
     matplotlib.use("Agg")
-    import matplotlib.pyplot
-    import numpy  # noqa: F401
     import torch
     import torch.overrides
 
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     torch.overrides.resolve_name(torch.add)  # fills a table that takes long to build
+    for module in PRELOADED:
+        importlib.import_module(module)
 
-    from autograder.engine import trial, worker  # noqa: F401
+    from autograder.engine.trial import run_trial
 
-    # First use of autograd and of fake tensors loads more; once here, not in every worker.
     inputs = {"x": torch.ones(2, dtype=torch.float64)}
     for device in ("cpu", "fake"):
-        trial.run_trial(_warm_up, torch.relu, inputs, device=device, seed=0)
+        run_trial(_warm_up, torch.relu, inputs, device=device, seed=0)
 
 
 def _warm_up(implementation: Any, x: Any) -> Any:

@@ -61,7 +61,8 @@ class Exercise:
 
         def mark(function: TestFunction) -> TestFunction:
             marked = pytest.mark.parametrize("case", cases, ids=str)(function)
-            return pytest.mark.exercise(self, points=points / len(cases))(marked)
+            judged: TestFunction = pytest.mark.exercise(self, points=points / len(cases))(marked)
+            return judged
 
         return mark
 

@@ -68,5 +68,5 @@ class Make:
         return options[int(self.integers(0, len(options), 1).item())]
 
     def seed(self) -> int:
-        """A seed for random code inside the scenario; a Python int."""
+        """Draw a seed for random code inside the scenario; a Python int."""
         return int(self.integers(0, 2**31, 1).item())

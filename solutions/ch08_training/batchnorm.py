@@ -199,7 +199,7 @@ class BatchNorm(nn.Module):
     It behaves as ``nn.BatchNorm1d`` does on (N, D) and ``nn.BatchNorm2d`` on (N, C, H, W). It
     may call ``batchnorm_forward`` and ``spatial_batchnorm_forward``, and not PyTorch's own
     normalisations. Training or evaluation is chosen by ``train()`` and ``eval()``, as in every
-    module.
+    module. Its ``state_dict`` holds the four tensors below and nothing else.
 
     Args:
         num_features: D, or C for images.
@@ -211,8 +211,6 @@ class BatchNorm(nn.Module):
         bias: beta, a parameter of shape (num_features,); zeros at the start.
         running_mean: a buffer of shape (num_features,); zeros at the start.
         running_var: a buffer of shape (num_features,); ones at the start.
-
-    The ``state_dict`` holds these four and nothing else.
     """
 
     running_mean: Tensor

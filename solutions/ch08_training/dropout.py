@@ -21,9 +21,9 @@ def dropout_forward(
         p: the probability of *dropping* an element, from 0 to 1, both ends included. Every
             element is dropped or kept on its own, whatever happens to the others.
         training: whether to drop anything at all.
-        generator: draws the mask where it is given; otherwise PyTorch's global generator
-            does, so that ``torch.manual_seed`` in the caller's code repeats a mask. Neither
-            is ever seeded in here: every call draws a fresh mask.
+        generator: draws the mask where it is given, and is on the device of ``x``. Otherwise
+            PyTorch's global generator draws it, so that ``torch.manual_seed`` in the caller's
+            code repeats a mask. Neither is ever seeded in here: every call draws a fresh mask.
 
     Returns:
         The output, of the shape, dtype and device of ``x`` and differentiable with respect

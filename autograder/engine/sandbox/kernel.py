@@ -30,7 +30,7 @@ def checked(result: int, what: str) -> int:
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """Call prctl(2)."""
+    """Change something about this process, by Linux's call of that name."""
     padded = (*arguments, 0, 0, 0, 0)[:4]
     return checked(
         LIBC.prctl(option, *(ctypes.c_ulong(a) for a in padded)), f"prctl option {option}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ def enter(confinement: Confinement, keep: int) -> Record:
     os.chdir(confinement.scratch)
     os.environ.clear()
     os.environ.update(HOME=str(confinement.scratch), TMPDIR=str(confinement.scratch))
+    tempfile.tempdir = None  # chosen anew, in the scratch folder
     prctl(PR_SET_DUMPABLE, 0)
     sandbox: list[tuple[str, Callable[[], str]]] = [
         ("no_new_privs", privileges.forbid_new_privileges),

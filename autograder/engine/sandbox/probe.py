@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ def open_doors(secrets: Sequence[str]) -> list[str]:
 
     """
     doors: list[tuple[str, Callable[[], object]]] = [
-        (f"reading {os.path.basename(path)}", lambda path=path: _read(path))  # noqa: PTH119
+        (f"reading {os.path.basename(path)}", functools.partial(_read, path))  # noqa: PTH119
         for path in secrets
     ]
     doors += [

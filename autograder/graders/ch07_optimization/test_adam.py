@@ -26,37 +26,39 @@ FORBIDDEN = [
 ]
 
 
-# Oracles: torch.optim's own classes, put into the given state and asked for one step.
+# Oracles: torch.optim's own classes, put into the given state and asked for one step. They record
+# what autograd records, so that standing in for a student's step hides nothing in a later class.
 
 
-def by_torch_optim(kind, param, grad, state, **options):
-    leaf = nn.Parameter(param.detach().clone())
-    leaf.grad = grad.detach().clone()
-    optimizer = kind([leaf], foreach=False, **options)
-    optimizer.state[leaf].update({name: value.detach().clone() for name, value in state.items()})
+def by_torch_optim(kind, param, grad, state, t=1, **options):
+    after = param.clone()
+    after.grad = grad.clone()
+    optimizer = kind([after], foreach=False, differentiable=True, **options)
+    kept = {name: value.clone() for name, value in state.items()}
+    step = torch.tensor(float(t - 1), dtype=torch.float64)
+    optimizer.state[after].update(step=step, **kept)
     optimizer.step()
-    return leaf.detach(), *(optimizer.state[leaf][name] for name in state if name != "step")
+    return after, *(optimizer.state[after][name] for name in state)
 
 
 def adagrad_by_torch(param, grad, state_sum, lr=1e-2, eps=1e-10):
-    state = {"step": torch.tensor(0.0), "sum": state_sum}
-    return by_torch_optim(torch.optim.Adagrad, param, grad, state, lr=lr, eps=eps)
+    return by_torch_optim(torch.optim.Adagrad, param, grad, {"sum": state_sum}, lr=lr, eps=eps)
 
 
 def rmsprop_by_torch(param, grad, square_avg, lr=1e-2, alpha=0.99, eps=1e-8):
-    state = {"step": torch.tensor(0.0), "square_avg": square_avg}
+    state = {"square_avg": square_avg}
     return by_torch_optim(torch.optim.RMSprop, param, grad, state, lr=lr, alpha=alpha, eps=eps)
 
 
 def adam_by_torch(param, grad, m, v, t, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-    state = {"step": torch.tensor(float(t - 1)), "exp_avg": m, "exp_avg_sq": v}
-    return by_torch_optim(torch.optim.Adam, param, grad, state, lr=lr, betas=tuple(betas), eps=eps)
+    state, betas = {"exp_avg": m, "exp_avg_sq": v}, tuple(betas)
+    return by_torch_optim(torch.optim.Adam, param, grad, state, t, lr=lr, betas=betas, eps=eps)
 
 
 def adamw_by_torch(param, grad, m, v, t, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
-    state = {"step": torch.tensor(float(t - 1)), "exp_avg": m, "exp_avg_sq": v}
     options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
-    return by_torch_optim(torch.optim.AdamW, param, grad, state, **options)
+    state = {"exp_avg": m, "exp_avg_sq": v}
+    return by_torch_optim(torch.optim.AdamW, param, grad, state, t, **options)
 
 
 class AdamByTorch(torch.optim.Adam):

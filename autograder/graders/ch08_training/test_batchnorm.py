@@ -111,12 +111,8 @@ def statistics_alone(impl, x, gamma, beta, running_mean, running_var, training, 
     return {"new running mean": mean, "new running variance": var}
 
 
-def everything(impl, **inputs):
-    return {**output_alone(impl, **inputs), **statistics_alone(impl, **inputs)}
-
-
-def without_hyperparameters(impl, x, gamma, beta, running_mean, running_var, training):
-    out, mean, var = impl(x, gamma, beta, running_mean, running_var, training)
+def everything(impl, x, gamma, beta, running_mean, running_var, training, **hyper):
+    out, mean, var = impl(x, gamma, beta, running_mean, running_var, training, **hyper)
     return {"output": out, "new running mean": mean, "new running variance": var}
 
 
@@ -175,7 +171,7 @@ def for_dimensions(count, oracle):
     """An oracle that is as narrow as its exercise: vectors or images, not both."""
 
     def narrow(*args, **kwargs):
-        first = args[0] if args else kwargs.get("x", kwargs.get("grad_output"))
+        first = args[0] if args else kwargs["x" if "x" in kwargs else "grad_output"]
         if first.dim() != count:
             raise ValueError(f"expected {count} dimensions")
         return oracle(*args, **kwargs)
@@ -204,6 +200,8 @@ HINTS = {
     "mean not subtracted": "Only the scale is normalised so far: subtract the mean as well.",
     "statistics detached": "The mean and the variance depend on x: gradients must flow through "
     "them, so do not detach them or compute them under no_grad.",
+    "another exception": "The docstring names the exception to raise: a ValueError, raised with "
+    "`raise`; an `assert` raises another one.",
     "E[x²] − E[x]²": "Right on paper, but two large, nearly equal numbers are subtracted, and "
     "float32 loses the digits. Average the squared distances from the mean instead.",
 }
@@ -213,6 +211,8 @@ VAR = "var = (x - mean).square().mean(dim=0)  # (D,)"
 UNBIASED = "unbiased = var.detach() * n / (n - 1)"
 NEW_MEAN = "running_mean = (1 - momentum) * running_mean + momentum * mean.detach()"
 NEW_VAR = "running_var = (1 - momentum) * running_var + momentum * unbiased"
+KEPT_MEAN = ("momentum * mean.detach()", "momentum * mean")
+KEPT_VAR = (UNBIASED, "unbiased = var * n / (n - 1)")
 EVALUATION = "mean, var = running_mean, running_var\n"
 X_HAT = "x_hat = (x - mean) / torch.sqrt(var + eps)"
 OUT = "return gamma * x_hat + beta, running_mean, running_var"
@@ -251,6 +251,13 @@ FORWARD_MISTAKES = [
         "unbiased = var.detach()",
         "The batch is normalised with the biased variance, but the running variance averages the "
         "unbiased one, which divides by one less than the number of values.",
+    ),
+    Mistake(
+        "corrected twice",
+        VAR,
+        "var = x.var(dim=0)",
+        "`Tensor.var` is unbiased already: within the batch use the biased variance, and correct "
+        "it only for the running one.",
     ),
     Mistake.edits_of(
         "biased and unbiased variance exchanged",
@@ -405,6 +412,14 @@ FORWARD_MISTAKES = [
         "normalisation averages each feature over the batch.",
     ),
     Mistake.edits_of(
+        "statistics of shape (1, D)",
+        [
+            (MEAN, "mean = x.mean(dim=0, keepdim=True)"),
+            (VAR, "var = (x - mean).square().mean(dim=0, keepdim=True)"),
+        ],
+        "The running statistics have shape (D,): a kept dimension of size one is still in yours.",
+    ),
+    Mistake.edits_of(
         "one mean for all features",
         [
             (MEAN, "mean = x.mean().expand(x.shape[1])"),
@@ -480,15 +495,19 @@ FORWARD_MISTAKES = [
         ],
         "The running statistics that were passed must stay as they are: return new tensors.",
     ),
-    Mistake.edits_of(
-        "running statistics keep their history",
-        [
-            ("momentum * mean.detach()", "momentum * mean"),
-            (UNBIASED, "unbiased = var * n / (n - 1)"),
-        ],
-        "The running statistics must not remember how they were computed, or the graph of every "
-        "batch so far stays alive: detach what goes into them.",
-    ),
+    *[
+        Mistake.edits_of(
+            name,
+            edits,
+            "The running statistics must not remember how they were computed, or the graph of "
+            "every batch so far stays alive: detach what goes into them.",
+        )
+        for name, edits in (
+            ("running mean keeps its history", [KEPT_MEAN]),
+            ("running variance keeps its history", [KEPT_VAR]),
+            ("running statistics keep their history", [KEPT_MEAN, KEPT_VAR]),
+        )
+    ],
     Mistake.edits_of(
         "statistics detached",
         [(MEAN, "mean = x.mean(dim=0).detach()"), (VAR, f"{VAR[:37]}.detach()")],
@@ -513,6 +532,12 @@ FORWARD_MISTAKES = [
         "if n < 2:",
         "if n < 1:",
         "One example has no spread to normalise by: the docstring asks for a ValueError.",
+    ),
+    Mistake(
+        "another exception",
+        "raise ValueError(",
+        "raise RuntimeError(",
+        HINTS["another exception"],
     ),
     Mistake(
         "a single example refused in evaluation",
@@ -633,7 +658,7 @@ batchnorm_forward = Exercise(
         ),
         Case(
             "momentum and eps left at their defaults, features of tiny spread",
-            without_hyperparameters,
+            everything,
             lambda make: dict(
                 x=make.normal(5, 3, std=0.002),
                 **affine(make, 3),
@@ -819,6 +844,13 @@ batchnorm_backward = Exercise(
             "mean is missing.",
         ),
         Mistake(
+            "only the path through the mean",
+            "grad_centred + grad_mean / n",
+            "(grad_mean / n).expand_as(x)",
+            "x has two consumers, and the gradients of both are added; your second path replaces "
+            "the first.",
+        ),
+        Mistake(
             "the mean's path with the wrong sign",
             "-grad_centred.sum(dim=0)",
             "grad_centred.sum(dim=0)",
@@ -889,17 +921,24 @@ batchnorm_backward = Exercise(
             "1/s is shared by the whole batch, so its gradient is summed over the batch.",
         ),
         Mistake(
+            "averaged over the batch for 1/s",
+            "(grad_x_hat * centred).sum(dim=0)",
+            "(grad_x_hat * centred).mean(dim=0)",
+            "1/s is shared by the whole batch: its gradient is a sum over the batch. The 1/N comes "
+            "later, from the variance's mean.",
+        ),
+        Mistake(
             "not summed over the batch for the mean",
             "grad_mean = -grad_centred.sum(dim=0)",
             "grad_mean = -grad_centred",
             "The mean is shared by the whole batch, so its gradient is summed over the batch.",
         ),
         Mistake(
-            "x_hat where the centred values belong",
+            "a standard deviation too many",
             "(grad_x_hat * centred).sum(dim=0)",
             "(grad_x_hat * x_hat).sum(dim=0)",
-            "x_hat is centred times 1/s: the gradient of 1/s has the centred values as its factor, "
-            "not x_hat.",
+            "The variance's path is divided by the standard deviation once too often. The factor "
+            "of r's gradient is c, not x_hat; and the derivative of √v divides by √v, not by v.",
         ),
         Mistake(
             "gamma forgotten on the variance's path",
@@ -975,6 +1014,27 @@ batchnorm_backward = Exercise(
             ],
             "gamma and beta have one value a feature: sum over the examples, not over the "
             "features.",
+        ),
+        Mistake.edits_of(
+            "gradients of gamma and beta of shape (1, D)",
+            [
+                ("grad_beta = grad_output.sum(dim=0)", "grad_beta = grad_output.sum(0, True)"),
+                ("(grad_output * x_hat).sum(dim=0)", "(grad_output * x_hat).sum(0, True)"),
+            ],
+            "The gradients of gamma and beta have their shape, (D,): a kept dimension of size one "
+            "is still in yours.",
+        ),
+        Mistake(
+            "returned in reverse",
+            "return grad_x, grad_gamma, grad_beta",
+            "return grad_beta, grad_gamma, grad_x",
+            "The gradients are returned in the order of the forward's arguments: x, gamma, beta.",
+        ),
+        Mistake(
+            "gradient of x alone",
+            "return grad_x, grad_gamma, grad_beta",
+            "return grad_x",
+            "Three gradients are returned: of x, of gamma and of beta.",
         ),
         Mistake(
             "returned in the wrong order",
@@ -1225,6 +1285,27 @@ SIMPLIFIED_MISTAKES = [
         "terms.",
     ),
     Mistake(
+        "gamma missing from the mean's term",
+        "gamma * inv_std * (grad_output - along)",
+        "inv_std * (gamma * grad_output - grad_beta / n - gamma * x_hat * grad_gamma / n)",
+        "gamma multiplies the gradient before the averages are taken, so it belongs to all three "
+        "terms; it is missing from that of the mean.",
+    ),
+    Mistake(
+        "gamma missing from the variance's term",
+        "gamma * inv_std * (grad_output - along)",
+        "inv_std * (gamma * (grad_output - grad_beta / n) - x_hat * grad_gamma / n)",
+        "gamma multiplies the gradient before the averages are taken, so it belongs to all three "
+        "terms; it is missing from that of the variance.",
+    ),
+    Mistake(
+        "x_hat taken for the centred values",
+        "x_hat * grad_gamma / n",
+        "x_hat * inv_std**2 * grad_gamma / n",
+        "x_hat is divided by the standard deviation already: its term needs no more powers of "
+        "inv_std.",
+    ),
+    Mistake(
         "1/N outside",
         "gamma * inv_std * (grad_output - along)",
         "gamma * inv_std * (grad_output - along) / n",
@@ -1287,6 +1368,36 @@ SIMPLIFIED_MISTAKES = [
         "return grad_x, grad_gamma, grad_beta",
         "return grad_x, gamma * grad_gamma, grad_beta",
         "The output is linear in gamma, so gamma itself does not occur in its gradient.",
+    ),
+    Mistake(
+        "gamma in the gradient of beta",
+        "return grad_x, grad_gamma, grad_beta",
+        "return grad_x, grad_gamma, gamma * grad_beta",
+        "beta is added after the scaling: gamma does not occur in its gradient.",
+    ),
+    Mistake(
+        "gradient of gamma averaged",
+        "return grad_x, grad_gamma, grad_beta",
+        "return grad_x, grad_gamma / n, grad_beta",
+        "gamma scales every example: their gradients are summed, not averaged.",
+    ),
+    Mistake(
+        "gradient of beta averaged",
+        "return grad_x, grad_gamma, grad_beta",
+        "return grad_x, grad_gamma, grad_beta / n",
+        "beta is added to every example: their gradients are summed, not averaged.",
+    ),
+    Mistake(
+        "gradient of x alone",
+        "return grad_x, grad_gamma, grad_beta",
+        "return grad_x",
+        "Three gradients are returned: of x, of gamma and of beta.",
+    ),
+    Mistake(
+        "returned in reverse",
+        "return grad_x, grad_gamma, grad_beta",
+        "return grad_beta, grad_gamma, grad_x",
+        "The gradients are returned in the order of the forward's arguments: x, gamma, beta.",
     ),
     Mistake(
         "gradients of gamma and beta averaged",
@@ -1450,6 +1561,21 @@ spatial_batchnorm_forward = Exercise(
             [(ROWS, "x.reshape(n * h * w, c)"), (IMAGES, "out.reshape(n, c, h, w)")],
             "Reshaping (N, C, H, W) into C columns mixes channels and positions: move the channels "
             "to the end before, and back after.",
+        ),
+        Mistake.edits_of(
+            "channels moved to the front",
+            [
+                (ROWS, "x.transpose(0, 1).reshape(n * h * w, c)"),
+                (IMAGES, "out.reshape(c, n, h, w).transpose(0, 1)"),
+            ],
+            "A row of the table should hold one value of each channel, so the channels belong at "
+            "the end before reshaping, not at the front.",
+        ),
+        Mistake(
+            "channels left at the end",
+            IMAGES,
+            "out.reshape(n, h, w, c)",
+            "The output has the shape of x, (N, C, H, W): move the channels back to their place.",
         ),
         Mistake(
             "channels not moved to the end",
@@ -1753,7 +1879,7 @@ spatial_batchnorm_forward = Exercise(
         ),
         Case(
             "momentum and eps left at their defaults, channels of tiny spread",
-            without_hyperparameters,
+            everything,
             lambda make: dict(
                 x=make.normal(2, 3, 4, 5, std=0.002),
                 **affine(make, 3),
@@ -1883,6 +2009,16 @@ spatial_batchnorm_backward = Exercise(
             "Reshaping (N, C, H, W) into C columns mixes channels and positions: move the channels "
             "to the end before, and back after.",
         ),
+        Mistake.edits_of(
+            "channels moved to the front",
+            [
+                (GRAD_ROWS, "grad_output.transpose(0, 1).reshape(n * h * w, c)"),
+                (X_HAT_ROWS, "x_hat.transpose(0, 1).reshape(n * h * w, c)"),
+                (GRAD_IMAGES, "grad_rows.reshape(c, n, h, w).transpose(0, 1)"),
+            ],
+            "A row of the table should hold one value of each channel, so the channels belong at "
+            "the end before reshaping, not at the front.",
+        ),
         Mistake(
             "gradient's channels not moved",
             GRAD_ROWS,
@@ -1912,7 +2048,7 @@ spatial_batchnorm_backward = Exercise(
             "second.",
         ),
         Mistake(
-            "gamma and inv_std exchanged for gradients of beta",
+            "returned in the wrong order",
             "return grad_rows.reshape(n, h, w, c).permute(0, 3, 1, 2), grad_gamma, grad_beta",
             "return grad_rows.reshape(n, h, w, c).permute(0, 3, 1, 2), grad_beta, grad_gamma",
             "The gradient of gamma is returned before that of beta.",
@@ -2073,6 +2209,7 @@ def fresh(impl, num_features):
     module = impl(num_features)
     return {
         "names of the parameters": sorted(name for name, _ in module.named_parameters()),
+        "names of the buffers": sorted(name for name, _ in module.named_buffers()),
         "names in the state_dict": sorted(module.state_dict()),
         "weight at the start": module.weight.detach(),
         "bias at the start": module.bias.detach(),
@@ -2173,6 +2310,47 @@ batch_norm_module = Exercise(
             ],
             "A plain tensor is not saved with the module and does not follow it to another device: "
             "register the running statistics as buffers.",
+        ),
+        Mistake(
+            "running mean is a plain attribute",
+            BUFFER_MEAN,
+            "self.running_mean = torch.zeros(num_features)",
+            "A plain tensor is not saved with the module and does not follow it to another device: "
+            "register the running mean as a buffer.",
+        ),
+        Mistake(
+            "running variance is a plain attribute",
+            BUFFER_VAR,
+            "self.running_var = torch.ones(num_features)",
+            "A plain tensor is not saved with the module and does not follow it to another device: "
+            "register the running variance as a buffer.",
+        ),
+        Mistake.edits_of(
+            "buffers that are not saved",
+            [
+                (BUFFER_MEAN, BUFFER_MEAN.replace("))", "), persistent=False)")),
+                (BUFFER_VAR, BUFFER_VAR.replace("))", "), persistent=False)")),
+            ],
+            "A model without its running statistics cannot be evaluated: let its state_dict hold "
+            "them.",
+        ),
+        Mistake.edits_of(
+            "called gamma and beta",
+            [
+                (WEIGHT, WEIGHT.replace("weight", "gamma")),
+                (BIAS, BIAS.replace("bias", "beta")),
+                ("            self.weight,", "            self.gamma,"),
+                ("            self.bias,", "            self.beta,"),
+            ],
+            "In the module gamma is called weight and beta is called bias: the names in the "
+            "state_dict are part of what it promises.",
+        ),
+        Mistake(
+            "module not initialised",
+            "        super().__init__()\n",
+            "",
+            "A module can hold parameters only after nn.Module's own __init__ has run: call it "
+            "first.",
         ),
         Mistake.edits_of(
             "running statistics are parameters",
@@ -2629,6 +2807,21 @@ layer_norm = Exercise(
         ),
         known("mean not subtracted", "(x - mean) / torch", "x / torch"),
         Mistake(
+            "unbiased standard deviation, no eps",
+            "x_hat = (x - mean) / torch.sqrt(var + eps)",
+            "x_hat = (x - mean) / x.std(dim=dims, keepdim=True)",
+            "Two things at once: the variance here is biased, and eps is added to it.",
+        ),
+        Mistake.edits_of(
+            "averaged dimensions not kept",
+            [
+                (LAYER_MEAN, "mean = x.mean(dim=dims)"),
+                (LAYER_VAR, "var = x.var(dim=dims, correction=0)"),
+            ],
+            "The mean and the variance must broadcast against x: keep the averaged dimensions, "
+            "with size one.",
+        ),
+        Mistake(
             "root mean square",
             "x_hat = (x - mean) / torch.sqrt(var + eps)",
             "x_hat = x / torch.sqrt(x.square().mean(dim=dims, keepdim=True) + eps)",
@@ -2833,6 +3026,12 @@ group_norm = Exercise(
             "x.reshape(n, num_groups, -1)",
             "x.view(n, num_groups, -1)",
             "`view` needs contiguous memory, and x need not be; `reshape` copies where it must.",
+        ),
+        Mistake(
+            "another exception",
+            "raise ValueError(",
+            "raise RuntimeError(",
+            HINTS["another exception"],
         ),
         Mistake(
             "groups of unequal size not refused",

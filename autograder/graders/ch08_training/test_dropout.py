@@ -326,6 +326,13 @@ dropout_forward = Exercise(
             "kept values make up, in training, for those that are gone.",
         ),
         Mistake(
+            "divided by the root of the keep probability",
+            SCALE,
+            "0.0 if p == 1 else (1 - p) ** -0.5",
+            "A root would keep the size of the squares. It is the expected value that should stay "
+            "the same, and that takes the plain factor.",
+        ),
+        Mistake(
             "divided by p",
             SCALE,
             "0.0 if p == 0 else 1 / p",
@@ -460,6 +467,20 @@ dropout_forward = Exercise(
             "The share that is dropped does not follow p: is 0.5 written into the code?",
         ),
         Mistake(
+            "numbers drawn by NumPy",
+            RAND,
+            'torch.from_numpy(__import__("numpy").random.rand(*x.shape)).to(x.device)',
+            "NumPy's random numbers obey neither the generator nor torch.manual_seed. Draw with "
+            "PyTorch.",
+        ),
+        Mistake(
+            "matrices only",
+            RAND,
+            "torch.rand(x.shape[0], x.shape[1], generator=generator, device=x.device)",
+            "The mask has two dimensions whatever x has. x may have any shape: draw the mask in "
+            "the shape of x.",
+        ),
+        Mistake(
             "generator ignored",
             "generator=generator",
             "generator=None",
@@ -486,6 +507,15 @@ dropout_forward = Exercise(
             "1 / (1 - p)",
             "At p = 1 the factor 1/(1-p) does not exist, but the output does: everything is "
             "dropped.",
+        ),
+        Mistake.edits_of(
+            "division by zero at p = 1, in evaluation too",
+            [
+                ("    if not training:", "    scale = 1 / (1 - p)\n    if not training:"),
+                (f"    scale = {SCALE}\n", ""),
+            ],
+            "At p = 1 the factor 1/(1-p) does not exist, and in evaluation it is not even needed. "
+            "The output is defined in both.",
         ),
         Mistake(
             "NaN at p = 1",
@@ -926,6 +956,22 @@ dropout_backward = Exercise(
             "1 / (1 - p)",
             "At p = 1 the factor 1/(1-p) does not exist, but the gradient does: nothing was kept.",
         ),
+        Mistake.edits_of(
+            "division by zero at p = 1, in evaluation too",
+            [
+                ("    if not training:", "    scale = 1 / (1 - p)\n    if not training:"),
+                (f"    scale = {SCALE}\n", ""),
+            ],
+            "At p = 1 the factor 1/(1-p) does not exist, and in evaluation it is not even needed. "
+            "The gradient is defined in both.",
+        ),
+        Mistake(
+            "gradients of kept values only",
+            "grad_output * mask * scale",
+            "grad_output[mask] * scale",
+            "Indexing with the mask throws the dropped places away. The gradient has the shape of "
+            "x, with zeros where values were dropped.",
+        ),
         Mistake(
             "NaN at p = 1",
             "grad_output * mask * scale",
@@ -1327,9 +1373,26 @@ dropout_module = Exercise(
             "recording off.",
         ),
         Mistake(
+            "division by zero at p = 1",
+            f"output, _ = {FORWARD}\n        return output",
+            "if not self.training:\n            return x\n"
+            "        return x * (torch.rand_like(x) >= self.p) * (1 / (1 - self.p))",
+            "At p = 1 the factor 1/(1-p) does not exist, but the output does: everything is "
+            "dropped. Your dropout_forward knows that already.",
+        ),
+        Mistake(
+            "NaN at p = 1",
+            f"output, _ = {FORWARD}\n        return output",
+            "if not self.training:\n            return x\n"
+            "        return x * (torch.rand_like(x) >= self.p) / (1 - self.p)",
+            "At p = 1 this is 0/0, which is NaN. Your dropout_forward knows better already.",
+        ),
+        Mistake(
             "x changed in place",
-            "return output",
-            "x.data.copy_(output)\n        return output",
+            f"output, _ = {FORWARD}\n        return output",
+            "if self.training:\n"
+            "            x *= dropout_forward(torch.ones_like(x), self.p, True)[0]\n"
+            "        return x",
             "You write the output into the caller's tensor. Return a new one.",
         ),
     ],
@@ -1663,6 +1726,15 @@ def misplaced(activation, output, result):
             "What the output layer gives is dropped as well, and a dropped output is not missing "
             "but 0: nothing comes after the output layer.",
         ),
+        Mistake.edits_of(
+            "dropout after the output only",
+            [
+                (layer, bare),
+                (f"self.output = {output}", f"self.output = nn.Sequential({output}, Dropout(p))"),
+            ],
+            "Dropout is in the one place where it does not belong, after the output layer. It "
+            "belongs after each hidden activation.",
+        ),
         Mistake(
             "dropout on the inputs too",
             "layers: list[nn.Module] = []",
@@ -1770,6 +1842,19 @@ def misplaced(activation, output, result):
             "[in_features, *hidden]",
             "[in_features, *hidden[:1]]",
             "There is one hidden layer for each entry of `hidden`; yours makes one in all.",
+        ),
+        Mistake(
+            "hidden widths in reverse",
+            "[in_features, *hidden]",
+            "[in_features, *reversed(hidden)]",
+            "`hidden` gives the widths from the first hidden layer to the last.",
+        ),
+        Mistake(
+            "one linear layer too many",
+            built,
+            "self.hidden = nn.Sequential(*layers, nn.Linear(widths[-1], widths[-1]))",
+            "There is one hidden layer for each entry of `hidden`, then the output layer; yours "
+            "has one layer more.",
         ),
         Mistake(
             "no bias in the hidden layers",
@@ -2050,12 +2135,14 @@ def facts_of_predictions(predictions, x, weights, p, active=True):
     kept = x
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):
         kept = scale * nn.functional.silu(kept @ w.mT + b)
-    passed = (predictions - bias).abs() > 1e-5
-    share = float(1 - passed.double().mean())
+    cut = torch.minimum((predictions - bias).abs(), (predictions - scale * bias).abs()) < 1e-5
+    passed = ~cut & (predictions != 0)
+    zeros = float((predictions == 0).double().mean())
     right = torch.isclose(predictions, (kept @ read.mT)[:, 0] + bias, rtol=1e-4)
     ratio = ((predictions - bias) / (expected - bias))[passed]
     facts |= {
-        "share cut by dropout, about": nearest_share(share, p),
+        "share of predictions that are 0, about": nearest_share(zeros, p),
+        "share cut by dropout, about": nearest_share(float(cut.double().mean()), p),
         "what passes is scaled after each activation": bool(right[passed].all()),
     }
     if len(hidden) == 2:
@@ -2291,7 +2378,6 @@ PROBABILITY = "(1 - p) ** sum(kept) * p ** (n - sum(kept))"
 ensemble_mean = Exercise(
     "ensemble_mean",
     oracle=mean_by_recursion,
-    forbids=DROPOUT_BY_TORCH,
     mistakes=[
         Mistake(
             "all masks equally likely",
@@ -2320,6 +2406,22 @@ ensemble_mean = Exercise(
             "p ** (n - sum(kept))",
             "A mask's probability has a factor for every unit, the kept ones too. As it is, the "
             "weights do not add up to 1.",
+        ),
+        Mistake.edits_of(
+            "p taken as the probability of keeping",
+            [
+                (PROBABILITY, "p ** sum(kept) * (1 - p) ** (n - sum(kept))"),
+                (SCALE, "0.0 if p == 0 else 1 / p"),
+            ],
+            "This is consistent, but with p as the probability of keeping. Here, as in PyTorch, p "
+            "is the probability of *dropping*.",
+        ),
+        Mistake(
+            "weights multiplied by the number of masks like it",
+            PROBABILITY,
+            f'__import__("math").comb(n, sum(kept)) * {PROBABILITY}',
+            "The binomial coefficient counts the masks that keep as many units. You go through "
+            "those one by one already.",
         ),
         Mistake(
             "weights left out",
@@ -2654,14 +2756,13 @@ RETURN = "return passes.mean(dim=0), passes.std(dim=0, correction=0)"
 mc_dropout_predict = Exercise(
     "mc_dropout_predict",
     oracle=predict_by_running_sums,
-    forbids=DROPOUT_BY_TORCH,
     mistakes=[
         Mistake(
             "dropout not active",
             SET_MODES,
             "    model.eval()\n",
-            "The model is in evaluation mode, where every pass is the same. The Dropout layers "
-            "must be in training mode.",
+            "The Dropout layers are in evaluation mode, where every pass is the same. They must be "
+            "in training mode; they are of your own class, not of PyTorch's.",
         ),
         Mistake(
             "everything in training mode",
@@ -2726,6 +2827,25 @@ mc_dropout_predict = Exercise(
             [(SET_MODES, "    model.train()\n"), (RESTORE_MODES, "    model.eval()\n")],
             "train() puts batch norm into training mode too, and eval() afterwards forgets in "
             "which mode the model came. Switch the Dropout layers only, and restore every mode.",
+        ),
+        Mistake.edits_of(
+            "train() before, the model's own mode restored",
+            [
+                (SET_MODES, "    model.train()\n"),
+                (RESTORE_MODES, "    model.train(modes[0][1])\n"),
+            ],
+            "train() puts batch norm into training mode too, and layers in a mode of their own "
+            "lose it. Switch the Dropout layers only, and restore the mode of each module.",
+        ),
+        Mistake.edits_of(
+            "train(), PyTorch's deviation, eval()",
+            [
+                (SET_MODES, "    model.train()\n"),
+                (RESTORE_MODES, "    model.eval()\n"),
+                ("correction=0", "correction=1"),
+            ],
+            "train() and eval() change the modes of all layers, for good; and PyTorch's deviation "
+            "divides by one pass fewer by default. Look at the modes first.",
         ),
         Mistake.edits_of(
             "eval() and nothing else",
@@ -2876,6 +2996,41 @@ mc_dropout_predict = Exercise(
                     for m, mode in zip(modules, modes):
                         m.training = mode
                 return mean, std
+            """,
+        ),
+        Variant(
+            "dropout layers of either kind, modes set by apply",
+            """
+            def mc_dropout_predict(model, x, samples):
+                modes = {}
+
+                def activate(module):
+                    modes[module] = module.training
+                    module.training = isinstance(module, (Dropout, nn.Dropout))
+
+                model.apply(activate)
+                with torch.no_grad():
+                    passes = torch.cat([model(x).unsqueeze(0) for _ in range(samples)])
+                for module in model.modules():
+                    module.training = modes[module]
+                return passes.mean(0), passes.var(0, unbiased=False).sqrt()
+            """,
+        ),
+        Variant(
+            "dropout layers by their class's name",
+            """
+            def mc_dropout_predict(model, x, samples):
+                was = [m.training for m in model.modules()]
+                model.eval()
+                for m in model.modules():
+                    if m.__class__.__name__.startswith("Dropout"):
+                        m.train()
+                with torch.no_grad():
+                    ys = [model(x) for _ in range(samples)]
+                for m, mode in zip(model.modules(), was):
+                    m.training = mode
+                mean = sum(ys) / len(ys)
+                return mean, torch.sqrt(sum((y - mean) ** 2 for y in ys) / len(ys))
             """,
         ),
         Variant(

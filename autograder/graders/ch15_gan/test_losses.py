@@ -154,6 +154,7 @@ CLIPPED = (
     "An epsilon or a clamp keeps the logarithm finite, but confident examples then get a wrong "
     "loss and no gradient. Use a function that takes the logits themselves."
 )
+WRONG_ORDER = "PyTorch's cross-entropies take the logits first and the labels second."
 SUM = "These are expectations: take the mean over each batch, not the sum."
 PER_EXAMPLE = (
     "The mean is over every entry of a batch: divide by how many entries it has, not by its length."
@@ -366,6 +367,12 @@ discriminator_loss = Exercise(
             "-(0.9 * F.logsigmoid(real_logits) + 0.1 * F.logsigmoid(-real_logits)).mean()",
             "One-sided label smoothing is a good trick, but not part of this loss: real examples "
             "are labelled 1.",
+        ),
+        entropies(
+            "logits and labels in the wrong order",
+            "F.binary_cross_entropy_with_logits(torch.ones_like(real_logits), real_logits)",
+            "F.binary_cross_entropy_with_logits(torch.zeros_like(fake_logits), fake_logits)",
+            WRONG_ORDER,
         ),
         entropies(
             "logarithm of the mean",
@@ -683,6 +690,11 @@ generator_loss = Exercise(
             "logits taken for probabilities",
             "return -torch.log(fake_logits).mean()",
             "The argument holds logits, any real numbers; D is their sigmoid.",
+        ),
+        non_saturating(
+            "logits and labels in the wrong order",
+            "return F.binary_cross_entropy_with_logits(torch.ones_like(fake_logits), fake_logits)",
+            WRONG_ORDER,
         ),
         non_saturating(
             "logarithm of the mean",
@@ -1665,6 +1677,11 @@ def apart(*shape, seeded):
     return inputs
 
 
+# A tiny epsilon under the norm's root is good practice, and shows in float64 alone.
+SINGLE = {"dtypes": (torch.float32,)}
+DOUBLE = {"dtypes": (torch.float64,), "loosen": 1e4}
+
+
 def linear(*shape):
     entries = torch.Size(shape[1:]).numel()
     return lambda make: {
@@ -1712,6 +1729,20 @@ gradient_penalty = Exercise(
             "the first example's share for the whole batch",
             [(SHARE, "epsilon[0]")],
             "Each example has a share of its own in epsilon; only the first one is used here.",
+        ),
+        Mistake(
+            "one share for the whole batch, the generator ignored",
+            DRAW,
+            "torch.rand(1, dtype=real.dtype, device=real.device).expand(len(real))",
+            ONE_EACH,
+        ),
+        Mistake.edits_of(
+            "a share drawn for each entry by rand_like",
+            [
+                (DRAW, "torch.rand_like(real)"),
+                (SHARE, f"epsilon if epsilon.dim() > 1 else {SHARE}"),
+            ],
+            ONE_EACH,
         ),
         Mistake.edits_of(
             "a share drawn for each entry",
@@ -1955,7 +1986,7 @@ gradient_penalty = Exercise(
                 points.requires_grad = True
                 grads = torch.autograd.grad(critic(points).sum(), points, create_graph=True)[0]
                 squares = torch.sum(grads**2, dim=tuple(range(1, grads.dim())))
-                return torch.mean((torch.sqrt(squares + 1e-12) - 1) ** 2)
+                return torch.mean((torch.sqrt(squares + 1e-8) - 1) ** 2)
             """,
         ),
         Variant(
@@ -2011,15 +2042,15 @@ gradient_penalty = Exercise(
 @gradient_penalty.test(
     points=2,
     cases=[
-        Case("vectors", penalty, between(5, 3, hidden=4)),
-        Case("images, a column of scores", penalty, between(4, 2, 4, 3, hidden=5, column=True)),
-        Case("sequences", penalty, between(3, 5, 2, hidden=4)),
-        Case("as many examples as entries", penalty, between(4, 4, hidden=6)),
-        Case("a steep critic", penalty, between(5, 3, hidden=7, scale=4.0)),
-        Case("a flat critic", penalty, between(6, 4, hidden=3, scale=0.1)),
-        Case("points at the fakes", penalty, between(5, 2, hidden=4, high=1e-9)),
-        Case("points next to the reals", penalty, between(3, 4, hidden=5, low=0.95)),
-        Case("one example", penalty, between(1, 6, hidden=4)),
+        Case("vectors", penalty, between(5, 3, hidden=4), **SINGLE),
+        Case("images", penalty, between(4, 2, 4, 3, hidden=5, column=True), **SINGLE),
+        Case("sequences, in float64", penalty, between(3, 5, 2, hidden=4), **DOUBLE),
+        Case("as many examples as entries", penalty, between(4, 4, hidden=6), **SINGLE),
+        Case("a steep critic", penalty, between(5, 3, hidden=7, scale=4.0), **SINGLE),
+        Case("a flat critic", penalty, between(6, 4, hidden=3, scale=0.1), **SINGLE),
+        Case("points at the fakes", penalty, between(5, 2, hidden=4, high=1e-9), **SINGLE),
+        Case("points next to the reals", penalty, between(3, 4, hidden=5, low=0.95), **SINGLE),
+        Case("one example, in float64", penalty, between(1, 6, hidden=4), **DOUBLE),
     ],
 )
 def test_gradient_penalty_measures_the_slope(submission, case):
@@ -2030,8 +2061,13 @@ def test_gradient_penalty_measures_the_slope(submission, case):
 @gradient_penalty.test(
     points=1,
     cases=[
-        Case("vectors", penalty_and_its_gradients, between(5, 3, hidden=4)),
-        Case("images", penalty_and_its_gradients, between(3, 2, 4, 5, hidden=6, column=True)),
+        Case("vectors", penalty_and_its_gradients, between(5, 3, hidden=4), **DOUBLE),
+        Case(
+            "images",
+            penalty_and_its_gradients,
+            between(3, 2, 4, 5, hidden=6, column=True),
+            **SINGLE,
+        ),
     ],
 )
 def test_gradient_penalty_trains_the_critic(submission, case):
@@ -2043,12 +2079,16 @@ def test_gradient_penalty_trains_the_critic(submission, case):
     points=0.5,
     cases=[
         Case(
-            "examples that require gradients", penalty_of_attached_examples, between(5, 3, hidden=4)
+            "examples that require gradients",
+            penalty_of_attached_examples,
+            between(5, 3, hidden=4),
+            **SINGLE,
         ),
         Case(
             "gradients stored before the call",
             penalty_beside_stored_gradients,
             between(4, 3, hidden=5),
+            **SINGLE,
         ),
     ],
 )

@@ -1,0 +1,161 @@
+"""The whole nbgrader cycle, step by step, by the commands that an instructor would type."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder.command import CommandError
+from autograder.demo import desk
+from autograder.demo.course import DemoCourse
+from autograder.demo.submissions import Submission
+from autograder.lesson import ROOT
+
+BY_COMMAND = 1  # students who type nbgrader's commands; the others press JupyterLab's buttons
+TAIL = 12
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the cycle.
+
+    Attributes:
+        title: the command, or what is done.
+        run: does it; called with a function to tell how much of it is done, from 0 to 1.
+
+    """
+
+    title: str
+    run: Callable[[Callable[[float], None]], None]
+
+
+@dataclass
+class Cycle:
+    """From source/ to the report, in a demo course.
+
+    Args:
+        course: created.
+        submissions: what the class hands in.
+        grading: further arguments of ``forwardpass grade``.
+
+    """
+
+    course: DemoCourse
+    submissions: Sequence[Submission]
+    grading: Sequence[str] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def steps(self) -> Iterator[Step]:
+        """The steps in order."""
+        name = self.course.assignment
+        yield self._nbgrader("generate_assignment", name)
+        yield self._nbgrader("db student import", str(self.course.class_list))
+        yield self._nbgrader("release_assignment", name)
+        yield Step("the class fetches, works and submits", self._class_works)
+        yield self._nbgrader("collect", name)
+        yield Step(f"forwardpass grade {name}", self._grade)
+        yield self._nbgrader("generate_feedback", name)
+        yield self._nbgrader("release_feedback", name)
+        yield Step(f"nbgrader fetch_feedback {name}", self._fetch_feedback)
+        yield self._nbgrader("export", "--to", str(self.course.grades))
+        report = ["report", name, "--output", str(self.course.report)]
+        yield Step(
+            f"forwardpass report {name}",
+            lambda _: self._call("report", ["autograder.command", *report], self.course.folder),
+        )
+
+    def _nbgrader(self, command: str, *arguments: str) -> Step:
+        shown = " ".join([command, *(Path(a).name for a in arguments)])
+        call = ["nbgrader", *command.split(), *arguments]
+        return Step(f"nbgrader {shown}", lambda _: self._call(command, call, self.course.folder))
+
+    def _class_works(self, progress: Callable[[float], None]) -> None:
+        for done, submission in enumerate(self.submissions):
+            student = submission.student
+            home = desk.home(self.course, student)
+            if done < BY_COMMAND:
+                for command in ("fetch_assignment", "submit"):
+                    call = ["nbgrader", command, self.course.assignment]
+                    call += desk.arguments(self.course, student)
+                    self._call(f"{command} {student}", call, home)
+                    if command == "fetch_assignment":
+                        desk.write(self.course, submission)
+            else:
+                desk.fetch(self.course, student)
+                desk.write(self.course, submission)
+                desk.submit(self.course, student)
+            progress((done + 1) / len(self.submissions))
+
+    def _grade(self, progress: Callable[[float], None]) -> None:
+        call = ["autograder.command", "grade", self.course.assignment, *self.grading]
+        journal = self.course.folder / "journal" / self.course.assignment
+
+        def watch() -> None:
+            progress(sum(1 for _ in journal.glob("*/*.json")) / len(self.submissions))
+
+        # 1: something could not be graded. In this class something cannot; the table says what.
+        self._call("grade", call, self.course.folder, watch, accepted=(0, 1))
+
+    def _fetch_feedback(self, _: Callable[[float], None]) -> None:
+        student = self.submissions[0].student
+        call = ["nbgrader", "fetch_feedback", self.course.assignment]
+        call += desk.arguments(self.course, student)
+        self._call("fetch_feedback", call, desk.home(self.course, student))
+
+    def _call(
+        self,
+        step: str,
+        module: Sequence[str],
+        folder: Path,
+        watch: Callable[[], None] = lambda: None,
+        accepted: Sequence[int] = (0,),
+    ) -> None:
+        """Run a Python module's command in a folder.
+
+        Raises:
+            CommandError: it failed; the message says how and where its output is.
+
+        """
+        log = self.course.log(step)
+        started = time.monotonic()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *module],
+                cwd=folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                while process.poll() is None:
+                    watch()
+                    time.sleep(POLL_SECONDS)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+        self.seconds[step] = time.monotonic() - started
+        if process.returncode not in accepted:
+            told = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+            raise CommandError(
+                f"`{' '.join(module)}` ended with status {process.returncode}; the end of its "
+                f"output ({log}):\n" + "\n".join(f"  {line}" for line in told)
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Our own environment, but out of reach of the user's own nbgrader settings."""
+        jupyter = str(self.course.folder / ".jupyter")
+        # nbgrader starts `alembic` by its name: it is beside this Python, activated or not.
+        prepended = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
+        own = {
+            name: os.pathsep.join(filter(None, [first, os.environ.get(name)]))
+            for name, first in prepended.items()
+        }
+        return {**os.environ, **own, "JUPYTER_CONFIG_DIR": jupyter, "JUPYTER_DATA_DIR": jupyter}

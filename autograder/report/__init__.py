@@ -1,0 +1,1 @@
+"""The class report: one page about an assignment, for the instructor."""

@@ -1,0 +1,129 @@
+"""Values survive the trip; nothing irregular is ever rebuilt."""
+
+import json
+import math
+import struct
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autograder.engine.codec import Array, Opaque, ProtocolError, decode, encode, plain
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=9), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_plain_values_survive(value):
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool,
+     torch.complex64],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3), (2, 0, 3)])
+def test_tensors_survive(dtype, shape):
+    tensor = (torch.randn(shape) * 3).to(dtype)
+    back = decode(encode({"x": tensor}))["x"]
+    assert isinstance(back, Array)
+    assert back.shape == shape
+    assert torch.equal(back.data, tensor)
+
+
+def test_views_strides_and_gradients_do_not_matter():
+    base = torch.arange(24.0).reshape(4, 6).requires_grad_()
+    for view in (base.T, base[::2, 1:4], base[:, :1].expand(4, 5), -base):
+        assert torch.equal(plain(decode(encode(view))), view.detach())
+
+
+def test_what_cannot_be_carried_is_named_and_left_behind():
+    back = decode(encode([object(), torch.eye(2).to_sparse(), {1, 2}]))
+    assert [type(part) for part in back] == [Opaque, Opaque, Opaque]
+
+
+def test_nan_and_infinity_are_carried():
+    back = decode(encode([math.inf, -math.inf, math.nan]))
+    assert back[0] == math.inf
+    assert math.isnan(back[2])
+
+
+def test_self_reference_and_depth_are_refused():
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(ProtocolError):
+        encode(loop)
+    with pytest.raises(ProtocolError):
+        encode([0] * 30_000)
+
+
+def message(header: object, buffers: bytes = b"") -> bytes:
+    raw = json.dumps(header).encode()
+    return struct.pack(">I", len(raw)) + raw + buffers
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"",
+        b"\x00\x00",
+        struct.pack(">I", 1 << 31) + b"[]",
+        message(["tensor", "float64", [2], "cpu", 8], b"\0" * 8),
+        message(["tensor", "float64", [2], "cpu", 16], b"\0" * 8),
+        message(["tensor", "float64", [-1], "cpu", -8]),
+        message(["tensor", "float64", [1 << 40, 1 << 40], "cpu", 8], b"\0" * 8),
+        message(["tensor", "object", [1], "cpu", 8], b"\0" * 8),
+        message(["tensor", "float64", [1], "mars", 8], b"\0" * 8),
+        message(["tensor", "float64", [True], "cpu", 8], b"\0" * 8),
+        message(["none"], b"left over"),
+        message(["pickle", "gASVDAAAAAAAAACMCGJ1aWx0aW5z"]),
+        message(["__init__", []]),
+        message(["int", 1.5]),
+        message(["int", True]),
+        message(["float", "1" * 100 + "x"]),
+        message(["dict", [["a"]]]),
+        message(["list", {"a": 1}]),
+        message({"kind": "list"}),
+        message([]),
+        message([[["none"]]]),
+        struct.pack(">I", 200_000) + b"[" * 200_000,
+    ],
+)
+def test_lies_are_refused(lie):
+    with pytest.raises(ProtocolError):
+        decode(lie)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_noise_raises_protocol_error_or_nothing(noise):
+    for candidate in (noise, struct.pack(">I", len(noise)) + noise):
+        try:
+            decode(candidate)
+        except ProtocolError:
+            continue
+
+
+@given(VALUES, st.integers(0, 200), st.integers(0, 255))
+def test_flipped_bytes_never_crash(value, place, byte):
+    broken = bytearray(encode({"v": value, "t": torch.ones(3)}))
+    broken[place % len(broken)] = byte
+    try:
+        decode(broken)
+    except ProtocolError:
+        return

@@ -1,0 +1,119 @@
+"""Whole submissions: what earns points, what is said, and that one bad exercise costs only itself."""
+
+from conftest import result_of
+
+from autograder.engine.grading import Plan
+
+
+def rewritten(losses, exercise, old, new):
+    source = next(c.source for c in Plan(losses).cells if c.exercise == exercise)
+    assert source.count(old) >= 1, source
+    return source.replace(old, new)
+
+
+def test_a_right_submission_gets_full_marks(fill, grade):
+    verdict = grade(fill())
+    assert verdict.score == verdict.max_score > 0
+    assert all(e.mistake is None and not e.flags for e in verdict.exercises)
+    assert verdict.devices == ["cpu", "fake"]
+
+
+def test_the_untouched_release_gets_nothing(losses, fill, grade):
+    verdict = grade(fill(**dict.fromkeys(Plan(losses).stubs)))
+    assert verdict.score == 0
+    assert all("not written yet" in t.message for e in verdict.exercises for t in e.tests)
+
+
+def test_only_the_wrong_exercise_loses_points(losses, fill, grade):
+    wrong = "def hinge_generator_loss(fake_logits):\n    return fake_logits.mean()\n"
+    verdict = grade(fill(hinge_generator_loss=wrong))
+    assert {e.name for e in verdict.exercises if e.score < e.max_score} == {"hinge_generator_loss"}
+    assert result_of(verdict, "hinge_generator_loss").mistake
+
+
+def test_bad_cells_cost_only_their_own_points(losses, fill, grade):
+    bad = {
+        "discriminator_loss": "def discriminator_loss(real_logits, fake_logits)\n    return 1",
+        "generator_loss": "import module_that_is_not_there\n\ndef generator_loss(x):\n    return x",
+        "hinge_generator_loss": "def hinge_generator_loss(fake_logits):\n    import os\n    os._exit(0)",
+        "wasserstein_generator_loss": "raise SystemExit('no')",
+        "hinge_discriminator_loss": "del hinge_discriminator_loss",
+    }
+    verdict = grade(fill(**bad))
+    lost = {e.name for e in verdict.exercises if e.score < e.max_score}
+    assert lost == set(bad)
+    assert "SyntaxError" in result_of(verdict, "discriminator_loss").tests[0].message
+    assert "No module named 'module_that_is_not_there'" in result_of(verdict, "generator_loss").error
+    assert "ended the Python process" in result_of(verdict, "hinge_generator_loss").tests[0].message
+
+
+def test_a_hanging_cell_is_left_out_and_the_rest_is_judged(fill, grade, monkeypatch):
+    monkeypatch.setattr("autograder.engine.judge.CELL_SECONDS", 2.0)
+    verdict = grade(fill(wasserstein_critic_loss="while True:\n    pass"))
+    assert result_of(verdict, "wasserstein_critic_loss").score == 0
+    assert "took longer than 2 s" in result_of(verdict, "wasserstein_critic_loss").tests[0].message
+    assert verdict.score == verdict.max_score - result_of(verdict, "wasserstein_critic_loss").max_score
+
+
+def test_a_deleted_cell_says_so(fill, grade):
+    notebook = fill()
+    notebook["cells"] = [
+        c
+        for c in notebook["cells"]
+        if c["metadata"].get("nbgrader", {}).get("grade_id") != "generator_loss"
+    ]
+    result = result_of(grade(notebook), "generator_loss")
+    assert result.score == 0
+    assert "No cell defines `generator_loss`" in result.tests[0].message
+
+
+def test_the_students_error_is_cut_to_their_own_lines(fill, grade):
+    source = (
+        "def generator_loss(fake_logits):\n"
+        "    shape = fake_logits.shape\n"
+        "    return fake_logits.reshape(10_007, 3).mean()\n"
+    )
+    result = result_of(grade(fill(generator_loss=source)), "generator_loss")
+    assert "generator_loss, line 3, in generator_loss: return fake_logits.reshape" in result.error
+    for secret in ("/", "autograder", "scenario", "worker"):
+        assert secret not in result.error.replace("10_007", "")
+
+
+def test_a_forbidden_call_costs_the_exercise_and_is_flagged(losses, fill, grade):
+    forbidden = losses.exercises["gradient_penalty"].forbids
+    assert not forbidden or isinstance(forbidden[0], str)
+    exercise = next(e for e in losses.exercises.values() if e.forbids)
+    name = exercise.forbids[0]
+    module, _, attribute = name.rpartition(".")
+    right = next(c.source for c in Plan(losses).cells if c.exercise == exercise.name)
+    sneaky = right.replace("### BEGIN SOLUTION", f"import {module} as hidden\n    hidden.{attribute}")
+    result = result_of(grade(fill(**{exercise.name: sneaky})), exercise.name)
+    assert result.score == 0
+    assert name in result.tests[0].message
+    assert any(name in flag and "line" in flag for flag in result.flags)
+
+
+def test_warnings_prints_and_stderr_on_a_right_answer_cost_nothing(losses, fill, grade):
+    right = next(c.source for c in Plan(losses).cells if c.exercise == "generator_loss")
+    noisy = right.replace(
+        "### BEGIN SOLUTION",
+        "import sys, warnings; warnings.warn('careful'); print('x' * 100_000); print(1, file=sys.stderr)",
+    )
+    verdict = grade(fill(generator_loss=noisy))
+    assert verdict.score == verdict.max_score
+
+
+def test_cheats_gain_nothing(fill, grade):
+    cheats = [
+        "import torch\ntorch.allclose = lambda *a, **k: True\ntorch.equal = torch.allclose\n"
+        "def generator_loss(x):\n    return x.sum() * 0\n",
+        "class Yes(float):\n    def __eq__(self, o): return True\n    def __sub__(self, o): return 0.0\n"
+        "def generator_loss(x):\n    return Yes(0)\n",
+        "import torch\nclass T(torch.Tensor):\n    @classmethod\n"
+        "    def __torch_function__(cls, f, t, a=(), k=None): return True\n"
+        "def generator_loss(x):\n    return torch.zeros(()).as_subclass(T)\n",
+        "def generator_loss(x):\n    return x.new_tensor(float('nan'))\n",
+    ]
+    for cheat in cheats:
+        result = result_of(grade(fill(generator_loss=cheat)), "generator_loss")
+        assert result.score == 0, cheat
