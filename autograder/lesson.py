@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autograder.spec import Exercise
+if TYPE_CHECKING:
+    from autograder.spec import Exercise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +63,9 @@ class Lesson:
     @cached_property
     def exercises(self) -> dict[str, Exercise]:
         """The exercises in the order in which the grader declares them."""
+        # Here, not above: it brings in torch, which those who only need paths do without.
+        from autograder.spec import Exercise
+
         found = (value for value in vars(self.grader).values() if isinstance(value, Exercise))
         return {exercise.name: exercise for exercise in found}
 

@@ -55,9 +55,7 @@ def grade(losses: Lesson, zygote: Zygote) -> Grade:
 
     def graded(notebook: dict[str, Any]) -> Verdict:
         verdicts: list[Verdict] = []
-        grade_notebooks(
-            losses, [("it", notebook)], zygote, lambda _, v: verdicts.append(v), seed=7
-        )
+        grade_notebooks(losses, [("it", notebook)], zygote, lambda _, v: verdicts.append(v), seed=7)
         return verdicts[0]
 
     return graded

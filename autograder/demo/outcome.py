@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from autograder.demo.course import DemoCourse
 from autograder.demo.submissions import Submission
-from autograder.report.record import ClassRecord, Entry
+from autograder.gradebook.journal import Record
+from autograder.report.record import ClassRecord
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Outcome:
     """
 
     submission: Submission
-    entry: Entry | None
+    entry: Record | None
     gradebook: float | None
     surprises: tuple[str, ...]
 
@@ -64,7 +65,7 @@ def recognised_in(outcomes: list[Outcome]) -> Counter[tuple[str, str]]:
     return Counter(found for outcome in outcomes for found in outcome.recognised)
 
 
-def _surprises(submission: Submission, entry: Entry | None, score: float | None) -> list[str]:
+def _surprises(submission: Submission, entry: Record | None, score: float | None) -> list[str]:
     told = []
     if entry is None:
         told.append("not graded")

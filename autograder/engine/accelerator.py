@@ -7,6 +7,7 @@ instead of a fake "cuda", because autograd's engine asks a CUDA device for its s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
+
+# Every refused mixing of devices would be logged with a traceback; it is an outcome here.
+logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
 UNJUDGED = (
     DataDependentOutputException,

@@ -27,6 +27,7 @@ class Case:
         max_points: that it is worth.
         message: for the student; empty where it was told above already.
         device: for a reader.
+
     """
 
     title: str
@@ -44,6 +45,7 @@ class Group:
     Attributes:
         title: the test's.
         cases: of it, failing ones first.
+
     """
 
     title: str
@@ -76,6 +78,7 @@ class Outline:
         result: that it tells of.
         common: what every failing test says, told once; empty where they differ.
         groups: the tests.
+
     """
 
     result: ExerciseResult
@@ -102,9 +105,7 @@ def outline_of(result: ExerciseResult) -> Outline:
         message = "" if any(text in test.message for text in above) else test.message
         group = groups.setdefault(title, Group(title))
         device = DEVICES.get(test.device, test.device)
-        group.cases.append(
-            Case(case, test.outcome, test.points, test.max_points, message, device)
-        )
+        group.cases.append(Case(case, test.outcome, test.points, test.max_points, message, device))
     for group in groups.values():
         group.cases.sort(key=lambda case: case.outcome == PASSED)
     told_by_error = bool(result.error) and result.error in common

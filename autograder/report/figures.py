@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autograder.engine.verdict import ERROR, FAILED, PASSED, UNJUDGED, ExerciseResult
-from autograder.report.record import ClassRecord, Entry
+from autograder.gradebook.journal import Record
+from autograder.report.record import ClassRecord
 
 BINS = 10
 FEWEST = 3  # students, below which a correlation says nothing
@@ -128,7 +129,7 @@ def students_of(record: ClassRecord) -> list[Student]:
     worth = {e.lesson: e.verdict.max_score for e in record.entries if e.verdict}
     several = len({e.lesson for e in record.entries}) > 1
     enrolled = {one.student: one for one in record.enrolled or ()}
-    by_id: dict[str, list[Entry]] = {}
+    by_id: dict[str, list[Record]] = {}
     for entry in record.entries:
         by_id.setdefault(entry.student, []).append(entry)
     rows = []

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from autograder.engine.verdict import Verdict
+from autograder.gradebook.journal import FOLDER, Record
 from autograder.report.classlist import class_list
-from autograder.report.record import ClassRecord, Entry
+from autograder.report.record import ClassRecord
 
 
 class UnreadableJournal(ValueError):
@@ -28,7 +27,7 @@ def read_class(course: Path, assignment: str) -> ClassRecord:
     """
     entries = tuple(
         _entry(path)
-        for path in sorted((course / "journal" / assignment).glob("*/*.json"))
+        for path in sorted((course / FOLDER / assignment).glob("*/*.json"))
         if not path.name.startswith(".")
     )
     here = {entry.student for entry in entries}
@@ -45,18 +44,11 @@ def read_class(course: Path, assignment: str) -> ClassRecord:
     )
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Record:
     try:
-        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        verdict = told.get("verdict")
-        return Entry(
-            student=str(told.get("student", path.parent.name)),
-            lesson=str(told["lesson"]),
-            verdict=None if verdict is None else Verdict.from_dict(verdict),
-            failure=str(told.get("failure") or ""),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Record.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnreadableJournal(
-            f"{path} is not a journal entry of this version ({error}): delete it and run "
+            f"{path} is not a journal entry of this version ({error!r}): delete it and run "
             "`forwardpass grade` again"
         ) from None

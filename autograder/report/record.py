@@ -4,25 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autograder.engine.verdict import Verdict
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One student's notebook of one lesson.
-
-    Attributes:
-        student: the student's id.
-        lesson: ``chapter/lesson``.
-        verdict: what grading found; None where the notebook could not be graded.
-        failure: why it could not; empty where it was.
-
-    """
-
-    student: str
-    lesson: str
-    verdict: Verdict | None
-    failure: str = ""
+from autograder.gradebook.journal import Record
 
 
 @dataclass(frozen=True)
@@ -56,6 +38,6 @@ class ClassRecord:
     """
 
     assignment: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Record, ...]
     enrolled: tuple[Enrolled, ...] | None = None
     waiting: tuple[str, ...] = ()

@@ -225,11 +225,11 @@ class GroupedQueryAttention(nn.Module):
     """Share keys and values among groups of query heads: Ainslie et al. (2023).
 
     https://arxiv.org/abs/2305.13245. There are ``num_heads`` heads of queries and
-    ``num_kv_heads`` heads of keys and values, all of d_head features: ``num_heads`` of them make d_model;
-    cut from their projections as in ``MultiHeadAttention``. With groups of
-    ``num_heads // num_kv_heads``, the first group of query heads attends with the first head of
-    keys and values, the next group with the next, and so on. PyTorch's own attention functions
-    and modules are not allowed.
+    ``num_kv_heads`` heads of keys and values. All heads have d_head features, ``num_heads`` times
+    d_head is d_model, and they are cut from their projections as in ``MultiHeadAttention``. With
+    groups of ``num_heads // num_kv_heads``, the first group of query heads attends with the first
+    head of keys and values, the next group with the next, and so on. PyTorch's own attention
+    functions and modules are not allowed.
 
     Args:
         d_model: features of queries, keys, values and output.

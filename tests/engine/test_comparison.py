@@ -24,7 +24,10 @@ X = torch.tensor([[0.3, -1.7, 2.9], [1e-6, 40.0, -0.2]], dtype=torch.float64)
 
 
 def test_the_same_passes():
-    assert kind({"a": X, "b": (1, 2.5, "t", None, True)}, {"a": X, "b": (1, 2.5, "t", None, True)}) is None
+    assert (
+        kind({"a": X, "b": (1, 2.5, "t", None, True)}, {"a": X, "b": (1, 2.5, "t", None, True)})
+        is None
+    )
 
 
 def test_rounding_passes_and_small_errors_do_not():
@@ -103,4 +106,6 @@ def test_messages_hold_no_expected_value():
     mismatch = held_against(secret + 1, secret)
     assert mismatch is not None
     assert "123" not in mismatch.message
-    assert mismatch.message == "the result differs in 1 of 1 values (first at index (0,), by up to 1)."
+    assert (
+        mismatch.message == "the result differs in 1 of 1 values (first at index (0,), by up to 1)."
+    )

@@ -34,7 +34,11 @@ def test_disguises_are_seen_through(body):
 
 
 def test_helpers_are_followed():
-    assert used("return helper(x)", "def helper(x):\n    return deeper(x)", "deeper = lambda x: F.softmax(x, 0)")
+    assert used(
+        "return helper(x)",
+        "def helper(x):\n    return deeper(x)",
+        "deeper = lambda x: F.softmax(x, 0)",
+    )
     assert used("return s(x)", setup=SETUP + "from torch.optim import Adam as s\n")
 
 
@@ -49,11 +53,18 @@ def test_helpers_are_followed():
     ],
 )
 def test_what_is_allowed_is_left_alone(body):
-    assert not used(body, "def other(x):\n    return F.softmax(x, 0)", "def unused(x):\n    return F.softmax(x, 0)")
+    assert not used(
+        body,
+        "def other(x):\n    return F.softmax(x, 0)",
+        "def unused(x):\n    return F.softmax(x, 0)",
+    )
 
 
 def test_the_line_is_told():
     (use,) = forbidden_uses(
-        "f", ["torch.softmax"], [("f", "import torch\ndef f(x):\n    return torch.softmax(x, 0)")], ["f"]
+        "f",
+        ["torch.softmax"],
+        [("f", "import torch\ndef f(x):\n    return torch.softmax(x, 0)")],
+        ["f"],
     )
     assert (use.cell, use.line, use.text) == ("f", 3, "return torch.softmax(x, 0)")

@@ -1,8 +1,12 @@
 """Whole submissions: what earns points, what is said, and that one bad exercise costs only itself."""
 
+import pytest
 from conftest import result_of
 
 from autograder.engine.grading import Plan
+from autograder.engine.notebook import RunnableCell
+from autograder.engine.session import Job, Session
+from autograder.lesson import find_lesson
 
 
 def rewritten(losses, exercise, old, new):
@@ -43,7 +47,9 @@ def test_bad_cells_cost_only_their_own_points(losses, fill, grade):
     lost = {e.name for e in verdict.exercises if e.score < e.max_score}
     assert lost == set(bad)
     assert "SyntaxError" in result_of(verdict, "discriminator_loss").tests[0].message
-    assert "No module named 'module_that_is_not_there'" in result_of(verdict, "generator_loss").error
+    assert (
+        "No module named 'module_that_is_not_there'" in result_of(verdict, "generator_loss").error
+    )
     assert "ended the Python process" in result_of(verdict, "hinge_generator_loss").tests[0].message
 
 
@@ -52,7 +58,9 @@ def test_a_hanging_cell_is_left_out_and_the_rest_is_judged(fill, grade, monkeypa
     verdict = grade(fill(wasserstein_critic_loss="while True:\n    pass"))
     assert result_of(verdict, "wasserstein_critic_loss").score == 0
     assert "took longer than 2 s" in result_of(verdict, "wasserstein_critic_loss").tests[0].message
-    assert verdict.score == verdict.max_score - result_of(verdict, "wasserstein_critic_loss").max_score
+    assert (
+        verdict.score == verdict.max_score - result_of(verdict, "wasserstein_critic_loss").max_score
+    )
 
 
 def test_a_deleted_cell_says_so(fill, grade):
@@ -79,18 +87,37 @@ def test_the_students_error_is_cut_to_their_own_lines(fill, grade):
         assert secret not in result.error.replace("10_007", "")
 
 
-def test_a_forbidden_call_costs_the_exercise_and_is_flagged(losses, fill, grade):
-    forbidden = losses.exercises["gradient_penalty"].forbids
-    assert not forbidden or isinstance(forbidden[0], str)
-    exercise = next(e for e in losses.exercises.values() if e.forbids)
-    name = exercise.forbids[0]
-    module, _, attribute = name.rpartition(".")
-    right = next(c.source for c in Plan(losses).cells if c.exercise == exercise.name)
-    sneaky = right.replace("### BEGIN SOLUTION", f"import {module} as hidden\n    hidden.{attribute}")
-    result = result_of(grade(fill(**{exercise.name: sneaky})), exercise.name)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return torch.nn.functional.dropout(x, p, training), None",
+        "hidden = getattr(torch.nn.functional, 'drop' + 'out')(x, p, training)",
+    ],
+    ids=["in the code", "only as it runs"],
+)
+def test_a_forbidden_call_costs_the_exercise(zygote, line):
+    lesson = find_lesson("ch08_training/dropout")
+    plan = Plan(lesson)
+    right = next(c.source for c in plan.cells if c.exercise == "dropout_forward")
+    cells = [
+        RunnableCell("setup", next(c.source for c in plan.cells if c.role == "setup")),
+        RunnableCell(
+            "dropout_forward",
+            right.replace("### BEGIN SOLUTION", line).replace("    ### END SOLUTION", ""),
+            "dropout_forward",
+        ),
+    ]
+    verdicts = []
+    job = Job("it", tuple(cells), frozenset({"dropout_forward"}))
+    Session(lesson, zygote, 5).grade([job], lambda _, verdict: verdicts.append(verdict))
+    result = result_of(verdicts[0], "dropout_forward")
     assert result.score == 0
-    assert name in result.tests[0].message
-    assert any(name in flag and "line" in flag for flag in result.flags)
+    assert (
+        "`torch.nn.functional.dropout`, which this exercise asks you to write"
+        in result.tests[0].message
+    )
+    if "getattr" not in line:
+        assert any("line" in flag for flag in result.flags)
 
 
 def test_warnings_prints_and_stderr_on_a_right_answer_cost_nothing(losses, fill, grade):

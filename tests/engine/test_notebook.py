@@ -6,7 +6,12 @@ import json
 import pytest
 
 from autograder.engine.grading import Plan
-from autograder.engine.notebook import UnreadableNotebook, parse_notebook, read_notebook, without_magics
+from autograder.engine.notebook import (
+    UnreadableNotebook,
+    parse_notebook,
+    read_notebook,
+    without_magics,
+)
 
 
 def names(plan, notebook):
@@ -43,7 +48,9 @@ def test_of_a_changed_demo_only_the_definitions_run(plan, fill):
 def test_a_copy_left_untouched_does_not_undo_the_answer(plan, fill):
     notebook = fill()
     untouched = fill(**dict.fromkeys(plan.stubs))
-    at = next(i for i, c in enumerate(notebook["cells"]) if "exercise" in c["metadata"]["forwardpass"])
+    at = next(
+        i for i, c in enumerate(notebook["cells"]) if "exercise" in c["metadata"]["forwardpass"]
+    )
     notebook["cells"].append(copy.deepcopy(untouched["cells"][at]))
     chosen = [c for c in plan.job("x", notebook).cells if c.exercise == next(iter(plan.stubs))]
     assert len(chosen) == 1

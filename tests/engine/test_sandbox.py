@@ -150,7 +150,9 @@ def test_a_missing_layer_refuses_to_grade(zygote, monkeypatch):
 
     original = Zygote._fork
     monkeypatch.setattr(Zygote, "_fork", confined)
-    with pytest.raises(SandboxRefused, match="landlock .this kernel has no Landlock.*--without-layer landlock"):
+    with pytest.raises(
+        SandboxRefused, match="landlock .this kernel has no Landlock.*--without-layer landlock"
+    ):
         zygote.fork(megabytes=64)
 
 
@@ -173,7 +175,9 @@ def test_workers_end_with_the_grader():
         "zygote = Zygote().__enter__(); worker = zygote.fork(megabytes=64)\n"
         "print(zygote._process.pid, flush=True); os._exit(0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     pid = int(done.stdout)
     for _ in range(100):
         if not Path(f"/proc/{pid}").exists():

@@ -158,6 +158,7 @@ def thinning(output, x, p):
     return facts | {
         "share of values dropped, about": coarse(lost.double().mean(), 0.1),
         "factor on the kept values, about": coarse(ratio.median() if len(ratio) else 0.0, 0.25),
+        "kept values have one factor": bool(((ratio - ratio.mean()).abs() < 1e-3).all()),
         "kept values are scaled by 1/(1-p)": bool(((ratio - kept_as).abs() < 1e-4).all()),
     }
 
@@ -1217,6 +1218,22 @@ dropout_module = Exercise(
             FORWARD,
             "dropout_forward(x, 1 - self.p, self.training)",
             "p is the probability of dropping here and in dropout_forward: no conversion needed.",
+        ),
+        Mistake(
+            "p taken as the probability of keeping",
+            f"output, _ = {FORWARD}\n        return output",
+            "if not self.training:\n            return x\n"
+            "        keep = torch.rand_like(x) < self.p\n"
+            "        return x * keep * (0.0 if self.p == 1 else 1 / (1 - self.p))",
+            "Your mask keeps a share p of the values. In this course, as in PyTorch, p is the "
+            "probability of *dropping*.",
+        ),
+        Mistake(
+            "scaled in evaluation instead of in training",
+            f"output, _ = {FORWARD}\n        return output",
+            f"_, mask = {FORWARD}\n        return x * mask if self.training else x * (1 - self.p)",
+            "This is the original dropout, which scales at test time. Inverted dropout does all "
+            "its scaling in training, so that evaluation has nothing to do.",
         ),
         Mistake(
             "0.5 whatever p is",
@@ -2354,11 +2371,20 @@ def ensemble(impl, h, w, c, v, p):
     def head(a):
         return torch.tanh(a @ w + c) @ v
 
-    return {"mean": impl(head, h, p)}
+    return {"mean": impl(head, h, p), "again": impl(head, h, p)}
 
 
 def linear_ensemble(impl, h, w, c, p):
-    return {"mean": impl(lambda a: a @ w + c, h, p)}
+    def head(a):
+        return a @ w + c
+
+    return {"mean": impl(head, h, p), "again": impl(head, h, p)}
+
+
+def facts_of_ensemble(outcome, _inputs):
+    mean, again = outcome["mean"], outcome["again"]
+    facts = {"two calls give the same": torch.allclose(mean, again, equal_nan=True)}
+    return facts | naming_nan({"mean": mean}, None) if facts["two calls give the same"] else facts
 
 
 def units(batch, n, p):
@@ -2481,6 +2507,17 @@ ensemble_mean = Exercise(
             "You only go through masks with at most one unit dropped. There are 2ⁿ masks.",
         ),
         Mistake(
+            "a sample of masks instead of all",
+            """    mean = torch.zeros_like(head(h))
+""",
+            """    draws = [head(dropout_forward(h, p, True)[0]) for _ in range(300)]
+    return torch.stack(draws).mean(dim=0)
+    mean = torch.zeros_like(head(h))
+""",
+            "Two calls give different results, since the masks are drawn at random. The average "
+            "asked for is exact: go through all 2ⁿ masks.",
+        ),
+        Mistake(
             "units averaged before the head",
             "        mean = mean + probability * head(h * mask * scale)\n    return mean",
             "        mean = mean + 0 * probability * mask.sum() * scale\n    return head(h) + mean",
@@ -2589,11 +2626,11 @@ ensemble_mean = Exercise(
 @ensemble_mean.test(
     points=2,
     cases=[
-        Case("few are dropped", ensemble, units(3, 5, p=0.2), dtypes=ROUGH),
-        Case("most are dropped", ensemble, units(5, 7, p=0.7), dtypes=ROUGH),
-        Case("half are dropped", ensemble, units(2, 4, p=0.5), dtypes=ROUGH),
-        Case("a single unit", ensemble, units(3, 1, p=0.3), dtypes=ROUGH),
-        Case("a batch of one", ensemble, units(1, 3, p=0.4), dtypes=ROUGH),
+        Case("few are dropped", ensemble, units(3, 5, p=0.2), facts_of_ensemble, dtypes=ROUGH),
+        Case("most are dropped", ensemble, units(5, 7, p=0.7), facts_of_ensemble, dtypes=ROUGH),
+        Case("half are dropped", ensemble, units(2, 4, p=0.5), facts_of_ensemble, dtypes=ROUGH),
+        Case("a single unit", ensemble, units(3, 1, p=0.3), facts_of_ensemble, dtypes=ROUGH),
+        Case("a batch of one", ensemble, units(1, 3, p=0.4), facts_of_ensemble, dtypes=ROUGH),
     ],
 )
 def test_averages_over_all_masks(submission, case):
@@ -2604,14 +2641,15 @@ def test_averages_over_all_masks(submission, case):
 @ensemble_mean.test(
     points=0.5,
     cases=[
-        Case("p = 0", ensemble, units(3, 4, p=0.0), dtypes=ROUGH),
-        Case("p = 1", ensemble, units(3, 4, p=1.0), naming_nan, dtypes=ROUGH),
+        Case("p = 0", ensemble, units(3, 4, p=0.0), facts_of_ensemble, dtypes=ROUGH),
+        Case("p = 1", ensemble, units(3, 4, p=1.0), facts_of_ensemble, dtypes=ROUGH),
         Case(
             "a linear head",
             linear_ensemble,
             lambda make: dict(
                 h=make.normal(3, 5), w=make.normal(5, 4), c=make.normal(4), p=make.number(0.1, 0.9)
             ),
+            facts_of_ensemble,
             dtypes=ROUGH,
         ),
     ],
@@ -2621,7 +2659,9 @@ def test_is_defined_at_the_ends(submission, case):
     submission.matches_reference(case)
 
 
-@ensemble_mean.test(points=0.5, cases=[Case("a few units", ensemble, units(3, 4, p=0.3))])
+@ensemble_mean.test(
+    points=0.5, cases=[Case("a few units", ensemble, units(3, 4, p=0.3), facts_of_ensemble)]
+)
 def test_ensemble_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)

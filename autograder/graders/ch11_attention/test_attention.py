@@ -5,7 +5,6 @@ https://arxiv.org/abs/2305.13245."""
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from autograder.spec import Case, Exercise, Mistake, Variant, gradients, load_parameters, raised
@@ -46,7 +45,7 @@ def named(result):
     """Names for the feedback; where only one thing comes back, the weights are missing."""
     pair = isinstance(result, tuple | list) and len(result) == 2
     output, weights = result if pair else (result, None)
-    return dict(output=output, weights=weights)
+    return {"output": output, "weights": weights}
 
 
 # ---------------------------------------------------------------------------- padding_mask
@@ -182,17 +181,17 @@ PADDING_CASES = [
     Case(
         "sequences of several lengths, none as long as the batch",
         plain,
-        lambda make: dict(lengths=1 + make.permutation(5)[:4], max_len=9),
+        lambda make: {"lengths": 1 + make.permutation(5)[:4], "max_len": 9},
     ),
     Case(
         "an empty sequence and a full one",
         plain,
-        lambda make: dict(lengths=torch.tensor([0, 6, 2])[make.permutation(3)], max_len=6),
+        lambda make: {"lengths": torch.tensor([0, 6, 2])[make.permutation(3)], "max_len": 6},
     ),
     Case(
         "a batch of one",
         plain,
-        lambda make: dict(lengths=make.integers(2, 5, 1), max_len=7),
+        lambda make: {"lengths": make.integers(2, 5, 1), "max_len": 7},
     ),
 ]
 
@@ -363,9 +362,9 @@ causal_mask = Exercise(
         Case(
             "as many queries as keys",
             plain,
-            lambda make: dict(num_queries=(n := make.choice([4, 6])), num_keys=n),
+            lambda make: {"num_queries": (n := make.choice([4, 6])), "num_keys": n},
         ),
-        Case("one position", plain, lambda _: dict(num_queries=1, num_keys=1)),
+        Case("one position", plain, lambda _: {"num_queries": 1, "num_keys": 1}),
     ],
 )
 def test_sees_itself_and_the_past(submission, case):
@@ -379,17 +378,17 @@ def test_sees_itself_and_the_past(submission, case):
         Case(
             "the last few positions of a longer sequence",
             plain,
-            lambda make: dict(num_queries=3, num_keys=make.choice([7, 8])),
+            lambda make: {"num_queries": 3, "num_keys": make.choice([7, 8])},
         ),
         Case(
             "one new position after many",
             plain,
-            lambda make: dict(num_queries=1, num_keys=make.choice([5, 6])),
+            lambda make: {"num_queries": 1, "num_keys": make.choice([5, 6])},
         ),
         Case(
             "more queries than keys",
             plain,
-            lambda make: dict(num_queries=6, num_keys=make.choice([3, 4])),
+            lambda make: {"num_queries": 6, "num_keys": make.choice([3, 4])},
         ),
     ],
 )
@@ -404,7 +403,7 @@ def test_ends_on_the_last_key(submission, case):
         Case(
             "on the device asked for",
             on_the_device_of,
-            lambda make: dict(x=make.normal(2), num_queries=4, num_keys=6),
+            lambda make: {"x": make.normal(2), "num_queries": 4, "num_keys": 6},
         )
     ],
 )
@@ -420,8 +419,8 @@ def attention_by_torch(q, k, v, mask=None):
     """PyTorch's own; an identity in place of the values brings out the weights."""
     n = k.size(-2)
     one_hot = torch.eye(n, dtype=q.dtype, device=q.device).expand(*k.shape[:-2], n, n)
-    weights = F.scaled_dot_product_attention(q, k, one_hot, attn_mask=mask)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), weights
+    weights = nn.functional.scaled_dot_product_attention(q, k, one_hot, attn_mask=mask)
+    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), weights
 
 
 def attend(impl, q, k, v, mask=None):
@@ -447,11 +446,11 @@ def attend_backward(impl, q, k, v, mask, cotangent):
 
 
 def triple(make, *leading, queries=5, keys=7, d_k=6, d_v=3):
-    return dict(
-        q=make.normal(*leading, queries, d_k, std=1.3),
-        k=make.normal(*leading, keys, d_k, std=1.3),
-        v=make.normal(*leading, keys, d_v),
-    )
+    return {
+        "q": make.normal(*leading, queries, d_k, std=1.3),
+        "k": make.normal(*leading, keys, d_k, std=1.3),
+        "v": make.normal(*leading, keys, d_v),
+    }
 
 
 def lengths_mask(make, batch, keys):
@@ -473,7 +472,7 @@ def far_from_zero(make, common_q, common_k, queries=4, keys=6):
     k = (make.normal(2, keys, 16) * 8).round() / 8
     q[..., 0] = torch.as_tensor(common_q, dtype=torch.float64)
     k[..., 0] = torch.as_tensor(common_k, dtype=torch.float64)
-    return dict(q=q, k=k, v=make.normal(2, keys, 3))
+    return {"q": q, "k": k, "v": make.normal(2, keys, 3)}
 
 
 SCALED = "q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))"
@@ -905,7 +904,7 @@ def test_follows_equation_1(submission, case):
 
 
 def transposed(make):
-    return dict(q=make.normal(2, 6, 5), k=make.normal(2, 6, 8), v=make.normal(2, 4, 8))
+    return {"q": make.normal(2, 6, 5), "k": make.normal(2, 6, 8), "v": make.normal(2, 4, 8)}
 
 
 @scaled_dot_product_attention.test(
@@ -1142,13 +1141,13 @@ split_heads = Exercise(
 )
 
 SPLIT_CASES = [
-    Case("several heads", plain, lambda make: dict(x=make.normal(2, 5, 12), num_heads=3)),
+    Case("several heads", plain, lambda make: {"x": make.normal(2, 5, 12), "num_heads": 3}),
     Case(
         "more heads than features of each",
         plain,
-        lambda make: dict(x=make.normal(3, 7, 10), num_heads=5),
+        lambda make: {"x": make.normal(3, 7, 10), "num_heads": 5},
     ),
-    Case("a batch of one", plain, lambda make: dict(x=make.normal(1, 4, 6), num_heads=2)),
+    Case("a batch of one", plain, lambda make: {"x": make.normal(1, 4, 6), "num_heads": 2}),
 ]
 
 
@@ -1246,9 +1245,9 @@ merge_heads = Exercise(
 @merge_heads.test(
     points=1,
     cases=[
-        Case("several heads", plain, lambda make: dict(x=make.normal(2, 3, 5, 4))),
-        Case("a view, not contiguous", merge_a_view, lambda make: dict(x=make.normal(3, 7, 5, 2))),
-        Case("a batch of one", plain, lambda make: dict(x=make.normal(1, 2, 4, 6))),
+        Case("several heads", plain, lambda make: {"x": make.normal(2, 3, 5, 4)}),
+        Case("a view, not contiguous", merge_a_view, lambda make: {"x": make.normal(3, 7, 5, 2)}),
+        Case("a batch of one", plain, lambda make: {"x": make.normal(1, 2, 4, 6)}),
     ],
 )
 def test_puts_heads_side_by_side(submission, case):
@@ -1305,7 +1304,7 @@ def refuses(impl, several):
 
 
 def projections(make, d_model, d_context, d_kv):
-    rows = dict(W_q=(d_model, d_model), W_k=(d_kv, d_context), W_v=(d_kv, d_context))
+    rows = {"W_q": (d_model, d_model), "W_k": (d_kv, d_context), "W_v": (d_kv, d_context)}
     rows["W_o"] = (d_model, d_model)
     return {f"{name}.weight": make.normal(*shape, std=0.4) for name, shape in rows.items()}
 
@@ -1579,7 +1578,7 @@ class Projections(nn.Module):
             mask = torch.ones(1, 1, dtype=torch.bool, device=query.device)
         allowed = mask.expand(query.size(0), query.size(1), key.size(1))
         dead = ~allowed.any(dim=-1, keepdim=True)
-        output, weights = F.multi_head_attention_forward(
+        output, weights = nn.functional.multi_head_attention_forward(
             query=query.transpose(0, 1),
             key=key.transpose(0, 1),
             value=value.transpose(0, 1),
@@ -1634,7 +1633,7 @@ class GroupsByTorch(Projections):
         if mask is not None:
             mask = mask.expand(q.size(0), q.size(2), k.size(2)).unsqueeze(1)
         heads, weights = (
-            F.scaled_dot_product_attention(q, k, t, attn_mask=mask, enable_gqa=True)
+            nn.functional.scaled_dot_product_attention(q, k, t, attn_mask=mask, enable_gqa=True)
             for t in (v, one_hot)
         )
         return self.W_o(torch.cat(heads.unbind(dim=1), dim=-1)), weights
@@ -1642,16 +1641,16 @@ class GroupsByTorch(Projections):
 
 def three(make, mask=None, *, num_heads=3, batch=2, queries=5, keys=7, d_model=12):
     """Inputs of MultiHeadAttention; mask is drawn from its shape, or given."""
-    return dict(
-        sizes=dict(d_model=d_model, num_heads=num_heads),
-        weights=projections(make, d_model, d_model, d_model),
-        sequences=[
+    return {
+        "sizes": {"d_model": d_model, "num_heads": num_heads},
+        "weights": projections(make, d_model, d_model, d_model),
+        "sequences": [
             make.normal(batch, queries, d_model),
             make.normal(batch, keys, d_model),
             make.normal(batch, keys, d_model),
         ],
-        mask=with_dead_rows(make, *mask, dead=()) if isinstance(mask, tuple) else mask,
-    )
+        "mask": with_dead_rows(make, *mask, dead=()) if isinstance(mask, tuple) else mask,
+    }
 
 
 MultiHeadAttention = Exercise(
@@ -1812,7 +1811,7 @@ MultiHeadAttention = Exercise(
         Case(
             "names and shapes of the parameters",
             names_and_shapes,
-            lambda make: dict(sizes=dict(d_model=make.choice([12, 18]), num_heads=3)),
+            lambda make: {"sizes": {"d_model": make.choice([12, 18]), "num_heads": 3}},
         )
     ],
 )
@@ -1827,13 +1826,13 @@ def test_multi_head_parameters(submission, case):
         Case(
             "sizes that divide, and sizes that do not",
             refuses,
-            lambda make: dict(
-                several=[
-                    dict(d_model=12, num_heads=make.choice([3, 4])),
-                    dict(d_model=10, num_heads=make.choice([3, 4])),
-                    dict(d_model=4, num_heads=8),
+            lambda make: {
+                "several": [
+                    {"d_model": 12, "num_heads": make.choice([3, 4])},
+                    {"d_model": 10, "num_heads": make.choice([3, 4])},
+                    {"d_model": 4, "num_heads": 8},
                 ]
-            ),
+            },
         )
     ],
 )
@@ -1889,12 +1888,12 @@ def test_multi_head_attends(submission, case):
         case_of(
             "a sequence that attends to its own past",
             attend_to_itself,
-            lambda make: dict(
-                sizes=dict(d_model=12, num_heads=3),
-                weights=projections(make, 12, 12, 12),
-                x=make.normal(2, 6, 12),
-                mask=torch.ones(6, 6, dtype=torch.bool).tril(),
-            ),
+            lambda make: {
+                "sizes": {"d_model": 12, "num_heads": 3},
+                "weights": projections(make, 12, 12, 12),
+                "x": make.normal(2, 6, 12),
+                "mask": torch.ones(6, 6, dtype=torch.bool).tril(),
+            },
         ),
         case_of(
             "queries that may attend to nothing",
@@ -1941,12 +1940,12 @@ def test_multi_head_follows_the_device(submission, case):
 
 def two(make, mask=None, *, num_heads=3, batch=2, queries=5, keys=7, d_model=12, d_context=10):
     """Inputs of CrossAttention; mask is drawn from its shape, or given."""
-    return dict(
-        sizes=dict(d_model=d_model, d_context=d_context, num_heads=num_heads),
-        weights=projections(make, d_model, d_context, d_model),
-        sequences=[make.normal(batch, queries, d_model), make.normal(batch, keys, d_context)],
-        mask=with_dead_rows(make, *mask, dead=()) if isinstance(mask, tuple) else mask,
-    )
+    return {
+        "sizes": {"d_model": d_model, "d_context": d_context, "num_heads": num_heads},
+        "weights": projections(make, d_model, d_context, d_model),
+        "sequences": [make.normal(batch, queries, d_model), make.normal(batch, keys, d_context)],
+        "mask": with_dead_rows(make, *mask, dead=()) if isinstance(mask, tuple) else mask,
+    }
 
 
 CrossAttention = Exercise(
@@ -2095,17 +2094,19 @@ CrossAttention = Exercise(
         Case(
             "names and shapes of the parameters",
             names_and_shapes,
-            lambda make: dict(sizes=dict(d_model=12, d_context=make.choice([7, 10]), num_heads=3)),
+            lambda make: {
+                "sizes": {"d_model": 12, "d_context": make.choice([7, 10]), "num_heads": 3}
+            },
         ),
         Case(
             "sizes that divide, and sizes that do not",
             refuses,
-            lambda make: dict(
-                several=[
-                    dict(d_model=12, d_context=7, num_heads=make.choice([3, 4])),
-                    dict(d_model=10, d_context=12, num_heads=make.choice([3, 4])),
+            lambda make: {
+                "several": [
+                    {"d_model": 12, "d_context": 7, "num_heads": make.choice([3, 4])},
+                    {"d_model": 10, "d_context": 12, "num_heads": make.choice([3, 4])},
                 ]
-            ),
+            },
         ),
     ],
 )
@@ -2420,22 +2421,22 @@ GroupedQueryAttention = Exercise(
         Case(
             "names and shapes of the parameters",
             names_and_shapes,
-            lambda make: dict(
-                sizes=dict(d_model=24, num_heads=6, num_kv_heads=make.choice([2, 3]))
-            ),
+            lambda make: {
+                "sizes": {"d_model": 24, "num_heads": 6, "num_kv_heads": make.choice([2, 3])}
+            },
         ),
         Case(
             "sizes that divide, and sizes that do not",
             refuses,
-            lambda make: dict(
-                several=[
-                    dict(d_model=12, num_heads=6, num_kv_heads=make.choice([2, 3])),
-                    dict(d_model=14, num_heads=4, num_kv_heads=2),
-                    dict(d_model=12, num_heads=6, num_kv_heads=4),
-                    dict(d_model=12, num_heads=3, num_kv_heads=6),
-                    dict(d_model=9, num_heads=3, num_kv_heads=2),
+            lambda make: {
+                "several": [
+                    {"d_model": 12, "num_heads": 6, "num_kv_heads": make.choice([2, 3])},
+                    {"d_model": 14, "num_heads": 4, "num_kv_heads": 2},
+                    {"d_model": 12, "num_heads": 6, "num_kv_heads": 4},
+                    {"d_model": 12, "num_heads": 3, "num_kv_heads": 6},
+                    {"d_model": 9, "num_heads": 3, "num_kv_heads": 2},
                 ]
-            ),
+            },
         ),
     ],
 )

@@ -1,0 +1,1 @@
+"""nbgrader's side: its commands, its gradebook and its formgrader, grading through the engine."""

@@ -1,0 +1,168 @@
+"""The one seam through which nbgrader's Autograde reads submissions: its exporter."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nbconvert.exporters import NotebookExporter
+from nbformat.notebooknode import from_dict
+from nbgrader.converters import Autograde, NbGraderException
+from traitlets import Bool, Enum, List, Unicode
+
+from autograder.engine.notebook import UnreadableNotebook, parse_notebook
+from autograder.gradebook import preflight
+from autograder.gradebook.grader import GradingFailed, GradingRefused, shared_grader
+from autograder.gradebook.journal import FOLDER, Journal, Record
+from autograder.gradebook.repair import Repair
+from autograder.gradebook.scores import forget_unscored
+from autograder.gradebook.submission import Submission, strangers_in, text_of
+from autograder.gradebook.verdicts import Verdicts
+
+Hook = Callable[..., Any]
+
+
+class SubmissionExporter(NotebookExporter):
+    """Reads every submission, however broken, and knows the engine's verdict on it.
+
+    nbgrader makes it when it knows the submissions and has touched none, so whatever would
+    make grading wrong for all of them is found here and stops the command.
+    """
+
+    device = Enum(
+        ["cpu", "cuda"], "cpu", help="Judge on CUDA beside the CPU, or on the CPU alone."
+    ).tag(config=True)
+    without_layers = List(
+        Unicode(),
+        help="Required sandbox layers to grade without: only where every submission is trusted.",
+    ).tag(config=True)
+    journal_folder = Unicode(
+        FOLDER, help="Where verdicts are kept, relative to the course folder."
+    ).tag(config=True)
+    journal_only = Bool(
+        False, help="Take verdicts as they are journaled, such as `forwardpass grade` made them."
+    ).tag(config=True)
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if isinstance(self.parent, Autograde):
+            try:
+                self._prepare(self.parent)
+            except (NbGraderException, GradingRefused, GradingFailed) as error:
+                self.log.error("Nothing was graded: %s", error)
+                raise NbGraderException(str(error)) from None
+
+    def from_filename(
+        self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Read a submission as nbgrader's sanitizing step should see it: repaired."""
+        told = (resources or {}).get("nbgrader")
+        if told is None or not self._is_submission(filename):
+            return super().from_filename(filename, resources=resources, **kw)
+        notebook = from_dict(self._repaired(told["notebook"], Path(filename)))
+        resources = {**(resources or {}), "metadata": {"name": told["notebook"], "path": ""}}
+        return self.from_notebook_node(notebook, resources=resources, **kw)
+
+    def verdict(self, student: str, name: str) -> Record:
+        """The verdict on a student's notebook, graded now where it is not journaled."""
+        grader = shared_grader(self.device, self.without_layers)
+        try:
+            record = self._verdicts.of(self._submission(student, name), grader)
+        except (GradingRefused, GradingFailed):
+            forget_unscored(self._coursedir, student)
+            raise
+        self._keys[name] = record.key
+        return record
+
+    def _prepare(self, converter: Autograde) -> None:
+        coursedir = converter.coursedir
+        self._coursedir = coursedir
+        self._sources = preflight.source_notebooks(coursedir)
+        preflight.check_gradebook(coursedir, self._sources)
+        self._journal = Journal(Path(coursedir.root, self.journal_folder), coursedir.assignment_id)
+        self._verdicts = Verdicts(self._journal, self.device, keep_errors=self.journal_only)
+        self._keys: dict[str, str] = {}
+        self._ignore_strangers(converter)
+        self._discard_interrupted(converter)
+        self._start_grader(converter)
+        converter.pre_convert_hook = self._after(converter.pre_convert_hook, self._begin)
+        converter.post_convert_hook = self._after(converter.post_convert_hook, self._finish)
+
+    def _ignore_strangers(self, converter: Autograde) -> None:
+        """Have nbgrader copy no link, pipe or device of a submission to autograded/."""
+        coursedir = converter.coursedir
+        for folder in converter.assignments:
+            for path in strangers_in(Path(folder)):
+                self.log.warning("Not followed, for it is not an ordinary file: %s", path)
+                pattern = glob.escape(str(path))  # absolute, so that it means this file alone
+                if pattern not in coursedir.ignore:
+                    coursedir.ignore = [*coursedir.ignore, pattern]
+
+    def _discard_interrupted(self, converter: Autograde) -> None:
+        """Have nbgrader do again what it was killed in, which it would skip as existing."""
+        coursedir = converter.coursedir
+        for folder in converter.assignments:
+            student = self._student(folder)
+            written = Path(
+                coursedir.format_path(
+                    coursedir.autograded_directory, student, coursedir.assignment_id
+                )
+            )
+            if written.is_dir() and self._journal.interrupted(student):
+                self.log.warning("Grading was interrupted here and is done again: %s", written)
+                shutil.rmtree(written)
+
+    def _start_grader(self, converter: Autograde) -> None:
+        """Start the engine before any submission is touched, where one is to be graded."""
+        for folder, notebooks in converter.assignments.items():
+            for path in notebooks:
+                name = Path(path).stem
+                if name not in self._sources:
+                    continue
+                submission = self._submission(self._student(folder), name)
+                if not self._verdicts.journaled(submission):
+                    grader = shared_grader(self.device, self.without_layers)
+                    self._verdicts.prepare(submission.lesson, grader)
+
+    def _begin(self, notebooks: list[str]) -> None:
+        self._keys = {}
+        self._journal.begin(self._student(str(Path(notebooks[0]).parent)))
+
+    def _finish(self, notebooks: list[str]) -> None:
+        self._journal.finish(self._student(str(Path(notebooks[0]).parent)), self._keys)
+
+    @staticmethod
+    def _after(configured: Hook | None, ours: Hook) -> Hook:
+        def hook(*, notebooks: list[str], **arguments: Any) -> None:
+            ours(notebooks)
+            if configured is not None:
+                configured(notebooks=notebooks, **arguments)
+
+        return hook
+
+    def _student(self, folder: str) -> str:
+        return preflight.student_of(self._coursedir, self._coursedir.submitted_directory, folder)
+
+    def _is_submission(self, filename: str) -> bool:
+        submitted = Path(self._coursedir.root, self._coursedir.submitted_directory)
+        return Path(filename).is_relative_to(submitted)
+
+    def _submission(self, student: str, name: str) -> Submission:
+        coursedir = self._coursedir
+        folder = coursedir.format_path(
+            coursedir.submitted_directory, student, coursedir.assignment_id
+        )
+        lesson = preflight.lesson_key(self._sources[name])
+        return Submission(student, name, Path(folder, f"{name}.ipynb"), lesson)
+
+    def _repaired(self, name: str, path: Path) -> dict[str, Any]:
+        repair = Repair(self._sources[name])
+        try:
+            data = Submission("", name, path, "").read()
+            return repair.rebuild(parse_notebook(text_of(data, path.name), path.name))
+        except UnreadableNotebook as error:
+            self.log.warning("%s: %s", path, error)
+            return repair.without(str(error))

@@ -1,0 +1,158 @@
+"""The side of nbgrader and of ``forwardpass grade`` of a grader process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from autograder.engine.notebook import UnreadableNotebook
+from autograder.engine.verdict import Verdict
+from autograder.lesson import ROOT
+
+END_SECONDS = 10.0
+
+
+class GradingRefused(RuntimeError):
+    """The sandbox cannot be put in force: nothing is graded, and no score is given."""
+
+
+class GradingFailed(RuntimeError):
+    """A hidden grader cannot be collected, or the grader process ended."""
+
+
+class Grader:
+    """A grader process: started when first needed, asked one thing at a time.
+
+    Args:
+        device: to judge on beside the CPU's stand-in: "cpu" or "cuda".
+        without: required sandbox layers that the instructor has agreed to do without.
+
+    """
+
+    def __init__(self, device: str = "cpu", without: Sequence[str] = ()) -> None:
+        self._device = device
+        self._without = tuple(without)
+        self._process: subprocess.Popen[str] | None = None
+        self._prepared: dict[str, str] = {}
+
+    def prepare(self, lesson: str, fingerprint: str) -> None:
+        """Start, and collect a lesson's hidden tests.
+
+        Args:
+            lesson: as ``chapter/lesson``.
+            fingerprint: of its grader; where it has changed, the process starts afresh.
+
+        Raises:
+            GradingRefused: a required sandbox layer is missing.
+            GradingFailed: the hidden tests cannot be collected.
+
+        """
+        if self._running and self._prepared.get(lesson, fingerprint) != fingerprint:
+            self.close()
+        if not self._running:
+            self._start()
+        if lesson not in self._prepared:
+            self._ask(lesson=lesson, name=lesson, text=None)
+            self._prepared[lesson] = fingerprint
+
+    def grade(self, lesson: str, name: str, text: str) -> Verdict:
+        """Grade a notebook of a prepared lesson.
+
+        Args:
+            lesson: as ``chapter/lesson``.
+            name: of the notebook, for messages.
+            text: the file's.
+
+        Raises:
+            UnreadableNotebook: the text is not that of a notebook.
+            GradingRefused, GradingFailed: as in `prepare`.
+
+        """
+        return Verdict.from_dict(self._ask(lesson=lesson, name=name, text=text)["verdict"])
+
+    def close(self) -> None:
+        """End the process, whatever it is doing; its zygote and workers end with it."""
+        process, self._process, self._prepared = self._process, None, {}
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        process.terminate()
+        try:
+            process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def _running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self) -> None:
+        self._prepared = {}
+        command = [sys.executable, "-m", "autograder.gradebook.grader_process"]
+        command += ["--device", self._device]
+        for layer in self._without:
+            command += ["--without-layer", layer]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # so that Ctrl-C reaches us first, and ends it in order
+        )
+        self._read()
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise GradingFailed("the grader process has ended: grade again")
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        except (OSError, ValueError):
+            raise GradingFailed(self._how_it_ended()) from None
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        process = self._process
+        try:
+            line = process.stdout.readline() if process and process.stdout else ""
+        except (OSError, ValueError):  # closed by another thread
+            line = ""
+        if not line:
+            raise GradingFailed(self._how_it_ended())
+        reply: dict[str, Any] = json.loads(line)
+        if "refused" in reply:
+            raise GradingRefused(str(reply["refused"]))
+        if "defect" in reply:
+            raise GradingFailed(str(reply["defect"]))
+        if "unreadable" in reply:
+            raise UnreadableNotebook(str(reply["unreadable"]))
+        return reply
+
+    def _how_it_ended(self) -> str:
+        status = self._process.wait() if self._process else None
+        return f"the grader process has ended (exit status {status}): grade again"
+
+
+_shared: dict[tuple[str, tuple[str, ...]], Grader] = {}
+
+
+def shared_grader(device: str, without: Sequence[str]) -> Grader:
+    """The one grader of this process for a policy, kept for the next notebook."""
+    policy = (device, tuple(without))
+    if policy not in _shared:
+        _shared[policy] = Grader(device, without)
+        atexit.register(_shared[policy].close)
+    return _shared[policy]

@@ -1,0 +1,111 @@
+"""A process of its own that grades: notebooks in, verdicts out, one JSON object a line.
+
+It lives apart from nbgrader and from Jupyter's server so that torch, pytest and the hidden
+graders never load there, and so that the next run sees the graders as they are by then. The
+notebooks of one lesson share a session: its hidden tests are collected once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from autograder.engine.grading import NotBuilt, grade_notebooks
+from autograder.engine.notebook import UnreadableNotebook, parse_notebook
+from autograder.engine.spawner import Policy, SandboxRefused, Zygote
+from autograder.engine.standards import GraderDefect
+from autograder.engine.verdict import Verdict
+from autograder.lesson import Lesson, find_lesson
+
+Request = dict[str, Any]
+
+
+class Desk:
+    """Answers requests until they end.
+
+    A request is ``{"lesson", "name", "text"}``; without a text it asks whether the lesson's
+    hidden tests can be collected. It is answered by ``{"verdict"}``, ``{"prepared"}``,
+    ``{"unreadable"}`` (the notebook's fault), ``{"defect"}`` (the grader's) or ``{"refused"}``
+    (the sandbox's, after which nothing more is graded).
+    """
+
+    def __init__(self, requests: TextIO, replies: TextIO) -> None:
+        self._requests = requests
+        self._replies = replies
+        self._next: Request | None = None
+
+    def serve(self, policy: Policy) -> None:
+        """Start the zygote, say so, and grade."""
+        try:
+            with Zygote(policy) as zygote:
+                self._reply(ready=True)
+                self._advance()
+                while self._next is not None:
+                    self._grade(find_lesson(self._next["lesson"]), zygote)
+        except SandboxRefused as error:
+            self._reply(refused=str(error))
+
+    def _grade(self, lesson: Lesson, zygote: Zygote) -> None:
+        try:
+            grade_notebooks(lesson, self._notebooks(lesson.key), zygote, self._deliver)
+        except SandboxRefused:
+            raise
+        except (GraderDefect, NotBuilt) as error:
+            self._reply(defect=str(error))
+            self._advance()
+        except Exception:
+            self._reply(defect=traceback.format_exc())
+            self._advance()
+
+    def _notebooks(self, lesson: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The notebooks of this lesson, as they are asked for, until another lesson's."""
+        while self._next is not None and self._next["lesson"] == lesson:
+            if self._next.get("text") is None:
+                self._reply(prepared=True)
+            else:
+                try:
+                    notebook = parse_notebook(self._next["text"], self._next["name"])
+                except UnreadableNotebook as error:
+                    self._reply(unreadable=str(error))
+                else:
+                    yield self._next["name"], notebook
+            self._advance()
+
+    def _deliver(self, _name: str, verdict: Verdict) -> None:
+        self._reply(verdict=verdict.to_dict())
+
+    def _advance(self) -> None:
+        line = self._requests.readline()
+        self._next = json.loads(line) if line else None
+
+    def _reply(self, **reply: Any) -> None:
+        self._replies.write(json.dumps(reply) + "\n")
+        self._replies.flush()
+
+
+def main() -> None:
+    """Serve on standard input and output, out of reach of whatever prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--without-layer", action="append", default=[])
+    options = parser.parse_args()
+    # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    requests, replies = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    desk = Desk(os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8"))
+    try:
+        desk.serve(Policy(device=options.device, without=tuple(options.without_layer)))
+    except (BrokenPipeError, KeyboardInterrupt):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

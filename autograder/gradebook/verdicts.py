@@ -1,0 +1,87 @@
+"""A submission's verdict: from the journal where nothing has changed, graded where it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autograder.engine.notebook import UnreadableNotebook
+from autograder.gradebook.grader import Grader
+from autograder.gradebook.journal import Journal, Record, fingerprint, key_of
+from autograder.gradebook.submission import Submission, text_of
+from autograder.lesson import find_lesson
+
+
+@dataclass
+class Verdicts:
+    """Finds or makes the verdicts of one assignment.
+
+    Attributes:
+        journal: where they are kept.
+        device: judged on beside the CPU.
+        fresh: grade again what is journaled already.
+        keep_errors: take a journaled verdict as it is even where the grader itself failed;
+            otherwise such a notebook is graded again.
+
+    """
+
+    journal: Journal
+    device: str = "cpu"
+    fresh: bool = False
+    keep_errors: bool = False
+    _fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def journaled(self, submission: Submission) -> Record | None:
+        """The journaled verdict on this very file by these very graders, if there is one."""
+        record = self.journal.read(submission.student, submission.name)
+        if record is None or self.fresh or record.key != self._key(submission):
+            return None
+        graded_in_vain = record.verdict is not None and record.verdict.has_errors
+        return None if graded_in_vain and not self.keep_errors else record
+
+    def of(self, submission: Submission, grader: Grader) -> Record:
+        """The verdict, graded and journaled where it was not.
+
+        Raises:
+            GradingRefused: a required sandbox layer is missing.
+            GradingFailed: the hidden tests cannot be collected, or the process ended.
+
+        """
+        found = self.journaled(submission)
+        if found:
+            return found
+        try:
+            data = submission.read()
+            text = text_of(data, submission.path.name)
+            self.prepare(submission.lesson, grader)
+            verdict = grader.grade(submission.lesson, submission.path.name, text)
+            record = Record(self._key(submission, data), *_whose(submission), verdict)
+        except UnreadableNotebook as error:
+            record = Record(self._key(submission), *_whose(submission), None, str(error))
+        self.journal.write(submission.name, record)
+        return record
+
+    def prepare(self, lesson: str, grader: Grader) -> None:
+        """Have a grader start and collect a lesson's hidden tests.
+
+        Raises:
+            GradingRefused, GradingFailed: as in `of`.
+
+        """
+        grader.prepare(lesson, self._fingerprint(lesson))
+
+    def _key(self, submission: Submission, data: bytes | None = None) -> str:
+        if data is None:
+            try:
+                data = submission.read()
+            except UnreadableNotebook as error:
+                data = str(error).encode()
+        return key_of(data, self._fingerprint(submission.lesson))
+
+    def _fingerprint(self, lesson: str) -> str:
+        if lesson not in self._fingerprints:
+            self._fingerprints[lesson] = fingerprint(find_lesson(lesson), self.device)
+        return self._fingerprints[lesson]
+
+
+def _whose(submission: Submission) -> tuple[str, str]:
+    return submission.student, submission.lesson

@@ -1,0 +1,89 @@
+"""The laws hold for every exercise; and when one is broken, validate says so."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from autograder.laws.answers import answers_of
+from autograder.laws.validation import validate_lesson
+from autograder.lesson import all_lessons
+from autograder.spec import Mistake, Variant
+
+LESSONS = all_lessons()
+SEEDS = (1, 2)
+LEAST_MISTAKES, LEAST_VARIANTS = 5, 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
+def test_every_law_holds(lesson, seed, zygote):
+    findings = validate_lesson(lesson, zygote, seed)
+    broken = [f"{f.exercise}, {f.kind} {f.name!r}: {f.broken}" for f in findings.found if f.broken]
+    assert not broken, "\n".join(broken)
+    assert {f.kind for f in findings.found} >= {"reference", "stub", "mistake", "variant"}
+    assert findings.devices == ["cpu", "fake"]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
+def test_every_exercise_has_mistakes_variants_and_a_device_test(lesson):
+    for exercise in lesson.exercises.values():
+        assert len(exercise.mistakes) >= LEAST_MISTAKES, exercise.name
+        assert len(exercise.variants) >= LEAST_VARIANTS, exercise.name
+        assert len({m.name for m in exercise.mistakes}) == len(exercise.mistakes), exercise.name
+        for mistake in exercise.mistakes:
+            assert 20 < len(mistake.hint) < 400, f"{exercise.name}, {mistake.name}: {mistake.hint}"
+    assert "matches_on_device" in lesson.grader_file.read_text()
+    assert len(list(answers_of(lesson))) == len({a.key for a in answers_of(lesson)})
+
+
+def broken_laws(lesson, zygote, name):
+    return {
+        f.broken.split(":")[0]
+        for f in validate_lesson(lesson, zygote, 1, only=name).found
+        if f.broken
+    }
+
+
+def test_broken_laws_are_noticed(losses, zygote, monkeypatch):
+    name = "wasserstein_generator_loss"
+    exercise = losses.exercises[name]
+    right = losses.reference_source(name)
+    harmless = Mistake.written("harmless", right, "Nothing is wrong with it, and so it must show.")
+    variant = Variant("wrong", f"def {name}(fake_logits):\n    return fake_logits.mean()\n")
+    monkeypatch.setattr(exercise, "mistakes", [harmless])
+    monkeypatch.setattr(exercise, "variants", [variant])
+    monkeypatch.setattr(exercise, "oracle", lambda fake_logits: fake_logits.mean() * 7)
+    assert broken_laws(losses, zygote, name) == {"law 3", "law 4", "law 5"}
+
+
+def test_a_mistake_that_no_longer_fits_is_noticed(losses):
+    from autograder.spec.rewrite import RewriteError
+
+    mistake = Mistake("gone", "not in the reference", "x", "hint")
+    with pytest.raises(
+        RewriteError, match="'gone': its edit of 'not in the reference' matches nowhere"
+    ):
+        mistake.apply(losses.reference_source("generator_loss"))
+
+
+def test_the_command_writes_json_and_a_table(tmp_path):
+    out = tmp_path / "laws.json"
+    command = [
+        sys.executable, "-m", "autograder.command", "validate", "ch15_gan/losses", "--exercise",
+        "wasserstein_generator_loss", "--seeds", "1", "--jobs", "1", "--json", str(out),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every law holds" in done.stdout
+    data = json.loads(out.read_text())
+    assert data["broken"] is False
+    assert {f["kind"] for one in data["findings"] for f in one["found"]} >= {"mistake", "oracle"}
+
+
+def test_an_unknown_lesson_is_wrong_usage():
+    command = [sys.executable, "-m", "autograder.command", "validate", "ch99_nothing/gone"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "no lesson is called 'ch99_nothing/gone'; there are: ch06_mlp/backprop" in done.stderr
