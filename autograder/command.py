@@ -27,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 something could not be done, 2 wrong usage.
-
     """
     parser = argparse.ArgumentParser(
         prog="forwardpass", description="A deep-learning course that grades itself."

@@ -97,7 +97,6 @@ def find_lesson(name: str) -> Lesson:
 
     Raises:
         UnknownLesson: none, or more than one, fits.
-
     """
     lessons = all_lessons()
     wanted = name.removesuffix("/")

@@ -28,7 +28,6 @@ class checking:  # noqa: N801 - read as a statement: "with checking(...) as chec
 
     Args:
         exercise: the exercise's name.
-
     """
 
     def __init__(self, exercise: str) -> None:
@@ -52,7 +51,6 @@ class checking:  # noqa: N801 - read as a statement: "with checking(...) as chec
 
         Raises:
             CheckFailed: with the first thing that differs.
-
         """
         if isinstance(expected, Tensor):
             if not isinstance(actual, Tensor):

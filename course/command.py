@@ -11,7 +11,6 @@ def main() -> int:
 
     Returns:
         The exit status; 2 where only the students' part is installed.
-
     """
     if find_spec("autograder") is None:
         print(

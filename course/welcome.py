@@ -19,7 +19,6 @@ def welcome(lesson: str) -> None:
 
     Args:
         lesson: the lesson's title, printed first.
-
     """
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (not needed)"
     python = ".".join(str(part) for part in sys.version_info[:3])

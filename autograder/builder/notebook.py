@@ -31,7 +31,6 @@ def build_source(lesson: Lesson) -> dict[str, Any]:
 
     Raises:
         BuildError: with the file and line of everything wrong.
-
     """
     text = read_text(lesson.text)
     problems = problems_of(lesson, text)

@@ -16,7 +16,6 @@ class Problem:
         file: where.
         line: counted from 1; 1 where the whole file is meant.
         message: what is wrong and what to do.
-
     """
 
     file: Path

@@ -42,9 +42,8 @@ def build_release(source: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         Leak: something of a solution or of a hidden test is left.
-
     """
-    notebook = nbformat.reads(json.dumps(source), as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.reads(json.dumps(source), as_version=4)
     resources: dict[str, Any] = {}
     for preprocessor in PREPROCESSORS:
         notebook, resources = preprocessor().preprocess(notebook, resources)

@@ -15,7 +15,6 @@ def build(lessons: list[Lesson]) -> dict[Path, bytes]:
 
     Raises:
         BuildError: with everything wrong in any of them.
-
     """
     files: dict[Path, bytes] = {}
     problems: list[Problem] = []

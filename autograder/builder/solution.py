@@ -17,7 +17,6 @@ def mark_solution(source: str) -> str:
 
     Args:
         source: one function or class, with its decorators.
-
     """
     source = textwrap.dedent(source).rstrip("\n") + "\n"
     if BEGIN in source:

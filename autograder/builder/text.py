@@ -27,7 +27,6 @@ class TextCell:
         source: Markdown or Python.
         line: of the cell's first line in the lesson's file; 1 for prose.
         imports: for an exercise cell, the (module, name) that it imports.
-
     """
 
     role: str
@@ -58,7 +57,6 @@ def read_text(file: Path) -> LessonText:
 
     Raises:
         BuildError: with the file and line of everything that is malformed.
-
     """
     text = file.read_text(encoding="utf-8")
     front = _front_matter(file, text)

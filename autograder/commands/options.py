@@ -51,7 +51,6 @@ def policy_of(options: argparse.Namespace) -> Policy:
 
     Raises:
         UsageError: CUDA is asked for where there is none.
-
     """
     device = getattr(options, "device", "cpu")
     if device == "cuda":
@@ -70,7 +69,6 @@ def lessons_of(names: list[str]) -> list[Lesson]:
 
     Raises:
         UsageError: a name fits no lesson.
-
     """
     if not names:
         return [lesson for lesson in all_lessons() if lesson.grader_file.exists()]
@@ -95,7 +93,6 @@ def write_json(path: Path, data: Any) -> None:
 
     Raises:
         CommandError: it cannot be written.
-
     """
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

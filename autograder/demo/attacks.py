@@ -63,7 +63,6 @@ def hostile_notebooks(lesson: Lesson, course: Path) -> Iterable[Submission]:
     Args:
         lesson: that they pretend to answer.
         course: the course folder they would be graded in, with the gradebook.
-
     """
     right = reference_answers(lesson)
     nothing = all_of(right, NONE)

@@ -32,7 +32,6 @@ class DemoCourse:
     Attributes:
         folder: everything that the demo writes is in it.
         lesson: the assignment's; the assignment is called after its chapter.
-
     """
 
     folder: Path
@@ -87,7 +86,6 @@ class DemoCourse:
 
         Raises:
             CommandError: the folder is not the demo's to replace, or the project lacks a file.
-
         """
         self._clear(keep=keep)
         config = ROOT / CONFIG

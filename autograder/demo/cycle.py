@@ -28,7 +28,6 @@ class Step:
     Attributes:
         title: the command, or what is done.
         run: does it; called with a function to tell how much of it is done, from 0 to 1.
-
     """
 
     title: str
@@ -43,7 +42,6 @@ class Cycle:
         course: created.
         submissions: what the class hands in.
         grading: further arguments of ``forwardpass grade``.
-
     """
 
     course: DemoCourse
@@ -120,7 +118,6 @@ class Cycle:
 
         Raises:
             CommandError: it failed; the message says how and where its output is.
-
         """
         log = self.course.log(step)
         started = time.monotonic()

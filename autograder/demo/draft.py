@@ -20,7 +20,6 @@ class Draft:
         lesson: whose notebook it is.
         cells: the notebook's cells.
         rest: everything of the notebook but its cells.
-
     """
 
     lesson: Lesson
@@ -33,7 +32,6 @@ class Draft:
 
         Raises:
             FileNotFoundError: the lesson is not built.
-
         """
         notebook = json.loads(lesson.release.read_text(encoding="utf-8"))
         return cls(lesson, notebook.pop("cells"), notebook)
@@ -62,7 +60,6 @@ class Draft:
 
         Raises:
             LookupError: there is none.
-
         """
         for i, cell in enumerate(self.cells):
             if grade_id(cell) == name:

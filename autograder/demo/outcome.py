@@ -20,7 +20,6 @@ class Outcome:
         entry: what grading found; None where the journal has nothing.
         gradebook: nbgrader's score, or None where it has none.
         surprises: where any of it differs from what was expected.
-
     """
 
     submission: Submission

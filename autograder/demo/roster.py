@@ -18,7 +18,6 @@ def whole_class(lesson: Lesson, course: Path) -> list[Submission]:
     Args:
         lesson: built and with a grader.
         course: the course folder that they will be graded in.
-
     """
     return [
         *honest_submissions(lesson),

@@ -16,7 +16,6 @@ PLANTED: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "ch07_optimization/adam": {
         "zoe-counts-from-zero": (("adam_step", "t counted from zero"),),
         "rosa-root-first": (("adam_step", "v corrected after the root"),),
-        "ben-betas-swapped": (("adam_step", "betas swapped"),),
         "lena-l2-penalty": (
             ("adamw_step", "L2 in the gradient"),
             ("rmsprop_step", "bias corrected in the step"),
@@ -36,6 +35,12 @@ PLANTED: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         ),
     }
 }
+# Students who let a forbidden call do the work: (exercise, their answer).
+SHORTCUTS = {
+    "ch07_optimization/adam": {
+        "otto-torch-optim": ("Adam", "class Adam(torch.optim.Adam):\n    pass\n"),
+    }
+}
 NAMES = ("amal", "boris", "chloe", "dmitri", "elif", "farid", "greta", "hugo")
 
 
@@ -49,8 +54,8 @@ class Submission:
         file: the notebook's bytes, as handed in.
         marks: each exercise's expected share of its points: FULL, PART (some lost) or NONE.
         mistakes: exercise to the mistake that should be recognised in it.
+        flagged: exercises that should be flagged for a person.
         unreadable: whether the file cannot be read as a notebook at all.
-
     """
 
     student: str
@@ -58,6 +63,7 @@ class Submission:
     file: bytes
     marks: Mapping[str, str]
     mistakes: Mapping[str, str] = field(default_factory=dict)
+    flagged: frozenset[str] = frozenset()
     unreadable: bool = False
 
     @property
@@ -78,8 +84,11 @@ class Submission:
                 told.append(f"{exercise}: {share:.0%} of the points, expected {mark}")
             seen = result.mistake if result else None
             wanted = self.mistakes.get(exercise)
-            if seen != wanted and (wanted or not self.unreadable):
+            if seen != wanted:
                 told.append(f"{exercise}: recognised {seen!r}, expected {wanted!r}")
+        flagged = {result.name for result in verdict.exercises if result.flags}
+        if flagged != self.flagged:
+            told.append(f"flagged {sorted(flagged)}, expected {sorted(self.flagged)}")
         if verdict.has_errors:
             told.append("the grader itself failed")
         return told
@@ -91,7 +100,6 @@ def honest_submissions(lesson: Lesson) -> Iterable[Submission]:
     Raises:
         RewriteError: a mistake or a variant no longer fits the reference.
         LookupError: a planted mistake is no longer in the grader's list.
-
     """
     right = reference_answers(lesson)
     names = list(right)
@@ -110,13 +118,20 @@ def honest_submissions(lesson: Lesson) -> Iterable[Submission]:
         draft.to_bytes(),
         {name: FULL if name in half else NONE for name in names},
     )
-    for student, which in (("vera-variant", 0), ("vic-variant", -1)):
-        variants = {
-            name: exercise.variants[which].apply(right[name]) if exercise.variants else right[name]
-            for name, exercise in lesson.exercises.items()
-        }
-        file = Draft.of(lesson).fill(variants).to_bytes()
-        yield Submission(student, "right, written differently", file, all_of(right))
+    variants = {
+        name: exercise.variants[0].apply(right[name]) if exercise.variants else right[name]
+        for name, exercise in lesson.exercises.items()
+    }
+    file = Draft.of(lesson).fill(variants).to_bytes()
+    yield Submission("vera-variant", "right, written differently", file, all_of(right))
+    for student, (exercise, answer) in SHORTCUTS.get(lesson.key, {}).items():
+        yield Submission(
+            student,
+            f"a forbidden call, in {exercise}",
+            Draft.of(lesson).fill({**right, exercise: answer}).to_bytes(),
+            {**all_of(right), exercise: NONE},
+            flagged=frozenset({exercise}),
+        )
     for student, planted in planted_mistakes(lesson).items():
         answers = dict(right)
         for exercise, mistake in planted:

@@ -33,7 +33,6 @@ def send(descriptor: int, payload: bytes, deadline: float | None = None) -> None
     Raises:
         ChannelClosed: the other end is gone.
         DeadlineExceeded: the other end did not read in time.
-
     """
     view = memoryview(LENGTH.pack(len(payload)) + payload)
     while view:
@@ -53,7 +52,6 @@ def receive(descriptor: int, limit: int, deadline: float | None = None) -> bytea
         ChannelClosed: the other end is gone, perhaps in the middle of a message.
         DeadlineExceeded: the message was not complete in time.
         OversizedMessage: it announces more than the limit.
-
     """
     (size,) = LENGTH.unpack(_exactly(descriptor, LENGTH.size, deadline))
     if size > limit:

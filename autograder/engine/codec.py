@@ -79,7 +79,6 @@ def decode(message: bytes | bytearray) -> Any:
 
     Raises:
         ProtocolError: anything irregular.
-
     """
     if len(message) < 4:
         raise ProtocolError("the message is cut short")

@@ -40,7 +40,6 @@ def forbidden_uses(
         cells: (name, source) of every cell that runs.
         exercises: all exercises' names; the search does not go on into other exercises, which
             have rules of their own.
-
     """
     if not forbids:
         return []

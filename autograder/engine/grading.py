@@ -39,7 +39,6 @@ class Plan:
 
         Raises:
             NotBuilt: there is none.
-
         """
         if not self.lesson.source.exists():
             raise NotBuilt(
@@ -63,7 +62,6 @@ def lesson_of(notebook: dict[str, Any], path: Path) -> Lesson:
 
     Raises:
         UnknownLesson: none fits.
-
     """
     metadata = notebook.get("metadata")
     told = metadata.get("forwardpass") if isinstance(metadata, dict) else None
@@ -100,7 +98,6 @@ def grade_notebooks(
         zygote: running.
         deliver: called with each key and its verdict.
         seed: of the hidden inputs; a secret one where it is None.
-
     """
     plan = Plan(lesson)
     jobs = (plan.job(key, notebook) for key, notebook in notebooks)

@@ -40,7 +40,6 @@ class Judge:
         standards: the trusted side.
         cells: what of the submission runs.
         stand_ins: exercises replaced by their oracles.
-
     """
 
     zygote: Zygote

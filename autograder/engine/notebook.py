@@ -32,7 +32,6 @@ class RunnableCell:
         name: for the student: the exercise's name, or which cell it is.
         source: Python, without magics.
         exercise: the exercise that the cell is the solution cell of, if it is one.
-
     """
 
     name: str
@@ -55,7 +54,6 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
     Raises:
         UnreadableNotebook: it is missing, too large, not JSON, or not a version 4 notebook.
-
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -77,7 +75,6 @@ def parse_notebook(text: str, where: str) -> dict[str, Any]:
 
     Raises:
         UnreadableNotebook: it is not JSON, or not a version 4 notebook.
-
     """
     try:
         notebook = json.loads(text)
@@ -139,7 +136,6 @@ def runnable_cells(
         notebook: the submission.
         plan: of the lesson's source notebook.
         stubs: each exercise's untouched cell.
-
     """
     cells = [RunnableCell("setup", cell.source) for cell in plan if cell.role == "setup"]
     by_id = {cell.id: cell for cell in plan}

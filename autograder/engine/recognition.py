@@ -72,7 +72,13 @@ def _reproduces(exercise: Exercise, mistake: Mistake, record: Record, standards:
     try:
         differs = compare(
             seen.outcome,
-            Standard(made.outcome, made.outcome, record.setting.dtype, record.case.loosen),
+            Standard(
+                made.outcome,
+                made.outcome,
+                record.setting.dtype,
+                record.case.loosen,
+                nan_matches=True,
+            ),
         )
     except TypeError:  # the mistake returns something that has no comparison
         return False

@@ -48,7 +48,6 @@ class Job:
         key: the caller's name for it.
         cells: what of it runs.
         only: exercises to be judged; all where it is empty.
-
     """
 
     key: str
@@ -64,7 +63,6 @@ class Session:
         lesson: whose hidden tests run.
         zygote: running.
         seed: of the hidden inputs; drawn afresh where it is None.
-
     """
 
     lesson: Lesson
@@ -81,7 +79,6 @@ class Session:
 
         Raises:
             GraderDefect: the grader's file cannot be collected, or holds no tests.
-
         """
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False

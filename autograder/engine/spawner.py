@@ -40,7 +40,6 @@ class WorkerDied(RuntimeError):
 
     Attributes:
         timed_out: whether it was killed for taking too long.
-
     """
 
     def __init__(self, message: str, *, timed_out: bool = False) -> None:
@@ -56,7 +55,6 @@ class Policy:
         device: ``"cpu"`` or ``"cuda"``: opens the device files for CUDA.
         without: required layers that the instructor has agreed to do without.
         cpu_seconds: processor time of one worker, a backstop behind the wall clock.
-
     """
 
     device: str = "cpu"
@@ -127,7 +125,6 @@ class Zygote:
 
         Raises:
             SandboxRefused: a required layer cannot be put in force.
-
         """
         worker, confined = self._fork(megabytes, forbidden, secrets_to_try=())
         try:
@@ -218,7 +215,6 @@ class Worker:
 
         Raises:
             WorkerDied: no valid reply within the time; the worker is dead by then.
-
         """
         token = secrets.token_bytes(TOKEN_BYTES)
         request = pickle.dumps({"operation": operation, "token": token, **arguments})
@@ -253,7 +249,6 @@ class Worker:
 
         Returns:
             How it ended: an exit status, or minus a signal.
-
         """
         if not self.alive:
             return 0

@@ -43,7 +43,6 @@ class Observation:
         changed: inputs changed in place.
         error: type, message and the student's frames where it raised; what happened where it died.
         called: forbidden names that the student's lines called.
-
     """
 
     status: str
@@ -60,7 +59,6 @@ class Standards:
     Args:
         lesson: whose reference and grader are used.
         seed: of the run; every case draws from a seed derived from it.
-
     """
 
     def __init__(self, lesson: Lesson, seed: int) -> None:
@@ -106,7 +104,6 @@ class Standards:
 
         Raises:
             GraderDefect: the reference itself fails.
-
         """
         key = (exercise.name, case.title, id(case), setting)
         if key not in self._references:

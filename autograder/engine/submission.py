@@ -30,7 +30,6 @@ class Submission:
         accelerator: "cuda", or "fake" where there is no GPU.
         device: where the current test was judged; for the result.
         error: the student's own error, if one was met.
-
     """
 
     exercise: Exercise

@@ -34,7 +34,6 @@ def bound(truth: Tensor, own: Tensor, dtype: torch.dtype, loosen: float = 1.0) -
     Returns:
         float64, the shape of ``truth``; infinite where the reference itself overflows in the
         dtype although the truth is finite, since nothing can be judged there.
-
     """
     relative, scaled, absolute = FLOORS.get(dtype, FLOORS[torch.float32])
     own = own.to(torch.float64)

@@ -36,7 +36,6 @@ def run_trial(
         ``status`` ``"returned"`` with ``outcome`` and ``changed`` (the names of the inputs that
         the run changed in place), or ``"unjudged"`` with ``reason``. What the implementation
         raises is passed on.
-
     """
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)

@@ -19,7 +19,6 @@ class TestResult:
         max_points: that it is worth.
         message: for the student; empty where it passed.
         device: judged on: "cpu", "cuda" or "fake".
-
     """
 
     name: str
@@ -41,7 +40,6 @@ class ExerciseResult:
         error: the student's own error, cut to the student's own lines.
         flags: for a person: forbidden uses with their lines.
         stood_in: earlier exercises that were replaced by correct ones to judge this one.
-
     """
 
     name: str
@@ -82,7 +80,6 @@ class Verdict:
 
         Raises:
             KeyError, TypeError: the data are of another version.
-
         """
         exercises = [
             ExerciseResult(**{**e, "tests": [TestResult(**t) for t in e["tests"]]})

@@ -25,7 +25,6 @@ def main(root: str, descriptor: int) -> None:
     Args:
         root: the checkout's folder; off the import path again before the first worker.
         descriptor: the zygote's end of the control socket.
-
     """
     control = socket.socket(fileno=descriptor)
     namespaces = _enter_namespaces()

@@ -33,7 +33,6 @@ def summary_html(verdict: Verdict, notes: Sequence[str] = ()) -> str:
     Args:
         verdict: of the notebook.
         notes: what became of the notebook's cells, one sentence each.
-
     """
     devices = [DEVICES.get(device, device) for device in verdict.devices]
     return _one_block(

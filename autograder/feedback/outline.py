@@ -27,7 +27,6 @@ class Case:
         max_points: that it is worth.
         message: for the student; empty where it was told above already.
         device: for a reader.
-
     """
 
     title: str
@@ -45,7 +44,6 @@ class Group:
     Attributes:
         title: the test's.
         cases: of it, failing ones first.
-
     """
 
     title: str
@@ -78,7 +76,6 @@ class Outline:
         result: that it tells of.
         common: what every failing test says, told once; empty where they differ.
         groups: the tests.
-
     """
 
     result: ExerciseResult

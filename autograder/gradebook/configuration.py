@@ -22,7 +22,6 @@ def grade_by_engine(c: Any) -> None:
 
     Args:
         c: nbgrader's configuration, as ``get_config()`` gives it in ``nbgrader_config.py``.
-
     """
     c.Autograde.exporter_class = "autograder.gradebook.exporter.SubmissionExporter"
     c.Autograde.sanitize_preprocessors = list(SANITIZE)

@@ -32,7 +32,6 @@ class Grader:
     Args:
         device: to judge on beside the CPU's stand-in: "cpu" or "cuda".
         without: required sandbox layers that the instructor has agreed to do without.
-
     """
 
     def __init__(self, device: str = "cpu", without: Sequence[str] = ()) -> None:
@@ -51,7 +50,6 @@ class Grader:
         Raises:
             GradingRefused: a required sandbox layer is missing.
             GradingFailed: the hidden tests cannot be collected.
-
         """
         if self._running and self._prepared.get(lesson, fingerprint) != fingerprint:
             self.close()
@@ -72,7 +70,6 @@ class Grader:
         Raises:
             UnreadableNotebook: the text is not that of a notebook.
             GradingRefused, GradingFailed: as in `prepare`.
-
         """
         return Verdict.from_dict(self._ask(lesson=lesson, name=name, text=text)["verdict"])
 

@@ -32,7 +32,6 @@ class Record:
         lesson: as ``chapter/lesson``.
         verdict: None where the notebook could not be read.
         failure: why it could not; empty where it was graded.
-
     """
 
     key: str
@@ -62,7 +61,6 @@ class Record:
 
         Raises:
             KeyError, TypeError: the data are of another version.
-
         """
         verdict = Verdict.from_dict(data["verdict"]) if data["verdict"] else None
         return cls(data["key"], data["student"], data["lesson"], verdict, data["failure"])
@@ -75,7 +73,6 @@ class Journal:
     Attributes:
         folder: ``journal/`` in the course folder.
         assignment: its name.
-
     """
 
     folder: Path

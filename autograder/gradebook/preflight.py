@@ -19,7 +19,6 @@ def source_notebooks(coursedir: CourseDirectory) -> dict[str, dict[str, Any]]:
 
     Raises:
         NbGraderException: there is none, or one that is not a lesson of this course.
-
     """
     assignment = coursedir.assignment_id
     folder = Path(coursedir.format_path(coursedir.source_directory, ".", assignment))
@@ -53,7 +52,6 @@ def check_gradebook(coursedir: CourseDirectory, sources: dict[str, dict[str, Any
 
     Raises:
         NbGraderException: they differ, so that scores would be lost or wrong.
-
     """
     assignment = coursedir.assignment_id
     again = f"run `nbgrader generate_assignment {assignment} --force`, then grade again"

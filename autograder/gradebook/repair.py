@@ -29,7 +29,6 @@ class Repair:
     Attributes:
         source: the lesson's own notebook.
         notes: what the student should know of it, one sentence each.
-
     """
 
     source: dict[str, Any]
@@ -43,7 +42,6 @@ class Repair:
 
         Args:
             submitted: a parsed notebook of format 4, not trusted in anything else.
-
         """
         self._sort_out(submitted["cells"])
         cells = list(self._own(-1))

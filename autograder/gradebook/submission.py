@@ -19,7 +19,6 @@ class Submission:
         name: the notebook's, without its extension.
         path: of the file in the submitted folder.
         lesson: that it answers, as ``chapter/lesson``.
-
     """
 
     student: str
@@ -32,7 +31,6 @@ class Submission:
 
         Raises:
             UnreadableNotebook: it is not an ordinary file, or too large.
-
         """
         return read_file(self.path)
 
@@ -42,7 +40,6 @@ def read_file(path: Path) -> bytes:
 
     Raises:
         UnreadableNotebook: it is a link, a folder or a device, missing, or too large.
-
     """
     name = path.name
     try:
@@ -74,7 +71,6 @@ def text_of(data: bytes, name: str) -> str:
 
     Raises:
         UnreadableNotebook: it is not UTF-8.
-
     """
     try:
         return data.decode("utf-8-sig")

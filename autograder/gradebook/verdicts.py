@@ -21,7 +21,6 @@ class Verdicts:
         fresh: grade again what is journaled already.
         keep_errors: take a journaled verdict as it is even where the grader itself failed;
             otherwise such a notebook is graded again.
-
     """
 
     journal: Journal
@@ -44,7 +43,6 @@ class Verdicts:
         Raises:
             GradingRefused: a required sandbox layer is missing.
             GradingFailed: the hidden tests cannot be collected, or the process ended.
-
         """
         found = self.journaled(submission)
         if found:
@@ -65,7 +63,6 @@ class Verdicts:
 
         Raises:
             GradingRefused, GradingFailed: as in `of`.
-
         """
         grader.prepare(lesson, self._fingerprint(lesson))
 

@@ -34,7 +34,6 @@ def answers_of(lesson: Lesson, only: str | None = None) -> Iterator[Answer]:
 
     Raises:
         RewriteError: a mistake or a variant no longer fits the reference.
-
     """
     for name, exercise in lesson.exercises.items():
         if only not in (None, name):

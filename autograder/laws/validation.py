@@ -30,7 +30,6 @@ class Finding:
 
     Attributes:
         broken: the law that it breaks, in words; empty where it holds.
-
     """
 
     lesson: str
@@ -73,7 +72,6 @@ def validate_lesson(
         seed: of the hidden inputs.
         only: one exercise's name, or None for all.
         progress: told each answer's key as its verdict falls.
-
     """
     answers = {answer.key: answer for answer in answers_of(lesson, only)}
     session = Session(lesson, zygote, seed)

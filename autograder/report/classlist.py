@@ -13,7 +13,6 @@ def class_list(gradebook: Path, assignment: str) -> tuple[Enrolled, ...] | None:
     Args:
         gradebook: nbgrader's SQLite file.
         assignment: whose submissions and scores are meant.
-
     """
     if not gradebook.exists():
         return None

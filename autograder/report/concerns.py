@@ -16,7 +16,6 @@ class Concern:
         title: what it is, with its number.
         advice: what to do about it.
         target: the anchor of the section that shows it.
-
     """
 
     title: str

@@ -28,7 +28,6 @@ class Student:
         failures: why a notebook could not be graded.
         cell_errors: cells of the student's own that stopped.
         gradebook_score: the gradebook's score where it differs from ours, or None.
-
     """
 
     number: int
@@ -71,7 +70,6 @@ class ExerciseFigures:
         full: students with all of its points.
         partial: with some.
         none: with none.
-
     """
 
     key: str

@@ -23,7 +23,6 @@ def read_class(course: Path, assignment: str) -> ClassRecord:
 
     Raises:
         UnreadableJournal: an entry is damaged, or of another version.
-
     """
     entries = tuple(
         _entry(path)

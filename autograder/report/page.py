@@ -27,7 +27,7 @@ from autograder.report.record import ClassRecord
 
 TEMPLATES = Path(__file__).with_name("templates")
 CHART_WIDTH, CHART_HEIGHT, BASELINE, HEADROOM = 840, 240, 206, 24
-GAP = 8
+GAP, MARGIN = 8, 32
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ def render(record: ClassRecord, written: datetime) -> str:
     Args:
         record: what is known.
         written: shown as the page's date.
-
     """
     students = students_of(record)
     graded = [s for s in students if s.graded]
@@ -95,7 +94,12 @@ def render(record: ClassRecord, written: datetime) -> str:
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            chart={"width": CHART_WIDTH, "height": CHART_HEIGHT, "baseline": BASELINE},
+            chart={
+                "width": CHART_WIDTH,
+                "height": CHART_HEIGHT,
+                "baseline": BASELINE,
+                "margin": MARGIN,
+            },
         )
     )
     return page + "\n"

@@ -16,7 +16,6 @@ class Enrolled:
         name: first and last name; empty where the gradebook has none.
         handed_in: whether the gradebook has a submission.
         score: the gradebook's, with manual points and late penalties; None without one.
-
     """
 
     student: str
@@ -34,7 +33,6 @@ class ClassRecord:
         entries: one a notebook.
         enrolled: the class list, or None where there is no gradebook.
         waiting: students whose submission was collected and is not graded yet.
-
     """
 
     assignment: str

@@ -31,7 +31,6 @@ class Case:
         dtypes: the floating dtypes that the case is judged in.
         seconds: wall clock that one run of the scenario may take.
         loosen: factor on the tolerance, for a scenario that amplifies rounding on purpose.
-
     """
 
     title: str

@@ -33,7 +33,6 @@ class Exercise:
         megabytes: memory that the exercise may allocate.
         points: what its tests are worth, added up as they are declared.
         cases: of all its tests, in order.
-
     """
 
     name: str

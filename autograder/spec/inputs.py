@@ -19,7 +19,6 @@ class Make:
 
     Args:
         seed: anything below 2**63; the same seed draws the same inputs.
-
     """
 
     def __init__(self, seed: int) -> None:

@@ -23,7 +23,6 @@ def gradients(
     Returns:
         One gradient a tensor, zeros where it was not reached; every one None where ``output``
         is not connected to any of them.
-
     """
     if not output.requires_grad:
         return [None for _ in wrt]
@@ -37,7 +36,6 @@ def raised(call: Callable[[], Any], *expected: type[BaseException]) -> str:
 
     Returns:
         The fitting class's name; ``"another exception"``; or ``"no exception"``.
-
     """
     try:
         call()
@@ -57,7 +55,6 @@ def load_parameters(module: nn.Module, values: Mapping[str, Tensor]) -> nn.Modul
 
     Raises:
         RuntimeError: a name or a shape does not fit.
-
     """
     sample = next(iter(values.values()))
     module.to(device=sample.device, dtype=sample.dtype)

@@ -19,7 +19,6 @@ class Rewrite:
         name: short, unique within the exercise.
         edits: pairs (in the reference, as rewritten); each must match exactly once.
         source: the whole answer, in place of edits.
-
     """
 
     name: str
@@ -31,7 +30,6 @@ class Rewrite:
 
         Raises:
             RewriteError: an edit matches nowhere or more than once, or changes nothing.
-
         """
         if self.source is not None:
             return textwrap.dedent(self.source).strip() + "\n"

@@ -24,7 +24,6 @@ def batches(
 
     Raises:
         ValueError: the tensors differ in length, or ``size`` is not positive.
-
     """
     n = len(tensors[0])
     if any(len(t) != n for t in tensors):

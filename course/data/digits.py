@@ -31,7 +31,6 @@ def load_digits(*, flat: bool = True, held_out: int = 360, seed: int = 0) -> Spl
 
     Raises:
         ValueError: ``held_out`` leaves nothing to train on, or nothing to test on.
-
     """
     raw = _sklearn_digits()
     total = len(raw.target)

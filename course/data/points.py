@@ -13,7 +13,6 @@ def moons(n: int, *, noise: float = 0.1, seed: int = 0) -> tuple[Tensor, Tensor]
 
     Returns:
         Points, float32 of shape (n, 2), and labels 0 or 1, int64 of shape (n,).
-
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 2
@@ -31,7 +30,6 @@ def spirals(
 
     Returns:
         Points, float32 of shape (n, 2), and the arm of each, int64 of shape (n,).
-
     """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % arms

@@ -54,7 +54,6 @@ def restrict(readable: Iterable[Path], writable: Iterable[Path]) -> str:
 
     Raises:
         LayerUnavailable: the kernel has no Landlock, or refuses.
-
     """
     version = abi()
     if version < 1:

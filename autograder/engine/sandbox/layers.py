@@ -25,7 +25,6 @@ class Confinement:
         cpu_seconds: processor time of the whole worker.
         devices: device files for CUDA; empty on the CPU.
         without: names of required layers that the instructor has agreed to do without.
-
     """
 
     readable: tuple[Path, ...]
@@ -53,7 +52,6 @@ def enter(confinement: Confinement, keep: int) -> Record:
 
     Returns:
         The record; the caller decides whether a missing layer is acceptable.
-
     """
     record = Record()
     _close_descriptors(keep)

@@ -37,7 +37,6 @@ def enter() -> str:
     Raises:
         LayerUnavailable: the host does not allow unprivileged user namespaces; the process is
             unchanged.
-
     """
     user, group = os.getuid(), os.getgid()
     checked(LIBC.unshare(NEW_USER | NEW_PID | NEW_NET | NEW_IPC | NEW_UTS | NEW_NS), "unshare")

@@ -32,7 +32,6 @@ def drop_capabilities() -> str:
 
     Raises:
         LayerUnavailable: the kernel refuses.
-
     """
     for capability in range(LAST_CAPABILITY + 1):
         try:
@@ -53,7 +52,6 @@ def limit_resources(megabytes: int, cpu_seconds: int, disk_megabytes: int = 64) 
         megabytes: that may be allocated beyond what the process already maps.
         cpu_seconds: of processor time, a backstop behind the grader's wall clock.
         disk_megabytes: that one file may hold.
-
     """
     mapped = _mapped_bytes()
     limits = {

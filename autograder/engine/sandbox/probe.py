@@ -17,7 +17,6 @@ def open_doors(secrets: Sequence[str]) -> list[str]:
 
     Returns:
         What succeeded although it should not have; empty in a sound sandbox.
-
     """
     doors: list[tuple[str, Callable[[], object]]] = [
         (f"reading {os.path.basename(path)}", functools.partial(_read, path))  # noqa: PTH119

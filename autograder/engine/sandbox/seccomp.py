@@ -105,7 +105,6 @@ def restrict() -> str:
 
     Raises:
         LayerUnavailable: an unknown architecture, or a kernel without seccomp filters.
-
     """
     if MACHINE not in AUDIT_ARCH:
         raise LayerUnavailable(0, f"no seccomp filter is written for {MACHINE}")
