@@ -26,8 +26,8 @@ from autograder.report.figures import (
 from autograder.report.record import ClassRecord
 
 TEMPLATES = Path(__file__).with_name("templates")
-CHART_WIDTH, CHART_HEIGHT, BASELINE, HEADROOM = 840, 240, 206, 24
-GAP, MARGIN = 8, 32
+CHART_WIDTH, CHART_HEIGHT, BASELINE, HEADROOM = 840, 248, 212, 36
+GAP, MARGIN = 8, 40
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,10 @@ def longest_exercise(source):
     """The place of the cell with the longest solution."""
     return max(
         range(len(source["cells"])),
-        key=lambda i: ("### BEGIN SOLUTION" in source["cells"][i]["source"])
-        * len(source["cells"][i]["source"]),
+        key=lambda i: (
+            ("### BEGIN SOLUTION" in source["cells"][i]["source"])
+            * len(source["cells"][i]["source"])
+        ),
     )
 
 

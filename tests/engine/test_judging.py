@@ -9,12 +9,6 @@ from autograder.engine.session import Job, Session
 from autograder.lesson import find_lesson
 
 
-def rewritten(losses, exercise, old, new):
-    source = next(c.source for c in Plan(losses).cells if c.exercise == exercise)
-    assert source.count(old) >= 1, source
-    return source.replace(old, new)
-
-
 def test_a_right_submission_gets_full_marks(fill, grade):
     verdict = grade(fill())
     assert verdict.score == verdict.max_score > 0
@@ -28,14 +22,14 @@ def test_the_untouched_release_gets_nothing(losses, fill, grade):
     assert all("not written yet" in t.message for e in verdict.exercises for t in e.tests)
 
 
-def test_only_the_wrong_exercise_loses_points(losses, fill, grade):
+def test_only_the_wrong_exercise_loses_points(fill, grade):
     wrong = "def hinge_generator_loss(fake_logits):\n    return fake_logits.mean()\n"
     verdict = grade(fill(hinge_generator_loss=wrong))
     assert {e.name for e in verdict.exercises if e.score < e.max_score} == {"hinge_generator_loss"}
     assert result_of(verdict, "hinge_generator_loss").mistake
 
 
-def test_bad_cells_cost_only_their_own_points(losses, fill, grade):
+def test_bad_cells_cost_only_their_own_points(fill, grade):
     bad = {
         "discriminator_loss": "def discriminator_loss(real_logits, fake_logits)\n    return 1",
         "generator_loss": "import module_that_is_not_there\n\ndef generator_loss(x):\n    return x",
@@ -144,3 +138,60 @@ def test_cheats_gain_nothing(fill, grade):
     for cheat in cheats:
         result = result_of(grade(fill(generator_loss=cheat)), "generator_loss")
         assert result.score == 0, cheat
+
+
+def test_a_cpu_tensor_made_inside_is_caught_without_a_gpu(fill, grade):
+    source = (
+        "def generator_loss(fake_logits):\n"
+        "    zeros = torch.zeros(fake_logits.shape, dtype=fake_logits.dtype)\n"
+        "    return nn.functional.softplus(zeros - fake_logits).mean()\n"
+    )
+    result = result_of(grade(fill(generator_loss=source)), "generator_loss")
+    failed = [t for t in result.tests if t.outcome == "failed"]
+    assert {t.device for t in failed} == {"fake"}
+    assert "same device" in failed[0].message
+    assert failed[0].message.endswith("(with inputs on a GPU)")
+    assert result.mistake
+
+
+def test_code_that_looks_at_values_is_not_judged_and_not_punished(fill, grade):
+    source = (
+        "def generator_loss(fake_logits):\n"
+        "    if bool((fake_logits > 0).all()):\n"
+        "        return nn.functional.softplus(-fake_logits).mean()\n"
+        "    return nn.functional.softplus(-fake_logits).mean()\n"
+    )
+    result = result_of(grade(fill(generator_loss=source)), "generator_loss")
+    assert result.score == result.max_score
+    assert {t.outcome for t in result.tests} == {"passed", "not judged"}
+
+
+def test_a_later_exercise_is_judged_with_a_correct_earlier_one(zygote):
+    lesson = find_lesson("ch07_optimization/adam")
+    plan = Plan(lesson)
+    wrong = {"adam_step": "def adam_step(param, grad, m, v, t, **_):\n    return param, m, v\n"}
+    cells = [RunnableCell("setup", c.source) for c in plan.cells if c.role == "setup"] + [
+        RunnableCell(c.exercise, wrong.get(c.exercise, c.source), c.exercise)
+        for c in plan.cells
+        if c.role == "exercise"
+    ]
+    verdicts = []
+    job = Job("it", tuple(cells), frozenset({"adam_step", "adamw_step"}))
+    Session(lesson, zygote, 5).grade([job], lambda _, verdict: verdicts.append(verdict))
+    assert result_of(verdicts[0], "adam_step").score < 1
+    later = result_of(verdicts[0], "adamw_step")
+    assert later.score == later.max_score
+    assert later.stood_in == ["adam_step"]
+    assert later.note == (
+        "Your `adam_step` is not right yet, so this was judged with a correct one in its place."
+    )
+
+
+def test_the_reference_never_stands_in(zygote):
+    """The stand-in is the oracle, so that no reference's source enters a student's process."""
+    lesson = find_lesson("ch07_optimization/adam")
+    standards = Session(lesson, zygote, 5).standards
+    told = standards.stand_in(lesson.exercises["adam_step"])
+    assert b"torch.optim" in told or b"optim" in told
+    for line in lesson.reference_source("adam_step").split("\n")[-6:]:
+        assert not line.strip() or line.strip().encode() not in told

@@ -151,7 +151,7 @@ def test_a_missing_layer_refuses_to_grade(zygote, monkeypatch):
     original = Zygote._fork
     monkeypatch.setattr(Zygote, "_fork", confined)
     with pytest.raises(
-        SandboxRefused, match="landlock .this kernel has no Landlock.*--without-layer landlock"
+        SandboxRefused, match=r"landlock .this kernel has no Landlock.*--without-layer landlock"
     ):
         zygote.fork(megabytes=64)
 

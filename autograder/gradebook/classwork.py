@@ -1,0 +1,118 @@
+"""A class's notebooks, graded by several processes at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from autograder.gradebook.grader import Grader, GradingFailed, GradingRefused
+from autograder.gradebook.journal import Record
+from autograder.gradebook.submission import Submission
+from autograder.gradebook.verdicts import Verdicts
+
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What became of one notebook.
+
+    Attributes:
+        submission: the notebook.
+        record: its verdict; None where grading itself failed.
+        failure: why it did.
+        reused: whether the verdict was journaled already.
+    """
+
+    submission: Submission
+    record: Record | None
+    failure: str = ""
+    reused: bool = False
+
+
+class Classwork:
+    """Grades submissions in several grader processes.
+
+    Args:
+        verdicts: finds and keeps them.
+        device: to judge on beside the CPU.
+        without: required sandbox layers that the instructor has agreed to do without.
+        jobs: how many processes.
+    """
+
+    def __init__(self, verdicts: Verdicts, device: str, without: Sequence[str], jobs: int) -> None:
+        self._verdicts = verdicts
+        self._graders = [Grader(device, without) for _ in range(jobs)]
+
+    def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
+        """Grade every submission that needs it, giving each as it is done.
+
+        Raises:
+            GradingRefused: a required sandbox layer is missing; the rest is not graded.
+        """
+        waiting: deque[Submission] = deque()
+        for submission in sorted(submissions, key=lambda s: (s.lesson, s.student)):
+            journaled = self._verdicts.journaled(submission)
+            if journaled:
+                yield Graded(submission, journaled, reused=True)
+            else:
+                waiting.append(submission)
+        with self._workers(waiting) as done:
+            for _ in range(len(waiting)):
+                outcome = done.get()
+                if isinstance(outcome, GradingRefused):
+                    raise outcome
+                yield outcome
+
+    @contextmanager
+    def _workers(
+        self, waiting: deque[Submission]
+    ) -> Iterator[queue.SimpleQueue[Graded | GradingRefused]]:
+        done: queue.SimpleQueue[Graded | GradingRefused] = queue.SimpleQueue()
+        todo = deque(waiting)
+        threads = [
+            threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
+            for grader in self._graders[: len(waiting)]
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield done
+        finally:
+            todo.clear()
+            for grader in self._graders:
+                grader.close()
+            for thread in threads:
+                thread.join()
+
+    def _work(
+        self,
+        grader: Grader,
+        todo: deque[Submission],
+        done: queue.SimpleQueue[Graded | GradingRefused],
+    ) -> None:
+        while True:
+            try:
+                submission = todo.popleft()
+            except IndexError:
+                return
+            try:
+                done.put(self._graded(submission, grader))
+            except GradingRefused as refused:
+                done.put(refused)
+                return
+
+    def _graded(self, submission: Submission, grader: Grader) -> Graded:
+        failure = ""
+        for _ in range(ATTEMPTS):
+            try:
+                return Graded(submission, self._verdicts.of(submission, grader))
+            except GradingFailed as error:
+                failure = str(error)
+            except OSError as error:
+                failure = f"the verdict could not be kept: {error}"
+        return Graded(submission, None, failure)

@@ -1,0 +1,120 @@
+"""A course folder as nbgrader's own configuration describes it."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbgrader.apps import NbGrader
+from nbgrader.converters import NbGraderException
+from nbgrader.coursedir import CourseDirectory
+
+from autograder.gradebook import preflight
+from autograder.gradebook.configuration import grade_by_engine
+from autograder.gradebook.journal import FOLDER, Journal
+from autograder.gradebook.submission import Submission
+
+
+class UnfitCourse(RuntimeError):
+    """The course folder is not ready for grading; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What one student handed in.
+
+    Attributes:
+        student: the student's id.
+        submissions: the lessons' notebooks among it.
+        strays: notebooks that no lesson is called after.
+    """
+
+    student: str
+    submissions: tuple[Submission, ...]
+    strays: tuple[str, ...]
+
+
+class Course:
+    """One assignment in a course folder.
+
+    Args:
+        folder: the course's; becomes the working folder, as nbgrader expects.
+        assignment: the assignment's name.
+
+    Raises:
+        UnfitCourse: the assignment's source is missing, or the gradebook does not fit it.
+    """
+
+    def __init__(self, folder: Path, assignment: str) -> None:
+        os.chdir(folder)
+        # nbgrader runs alembic by its name when it makes a gradebook.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.app = NbGrader()
+        self.app.log = logging.Logger("nbgrader")
+        self.app.log.addHandler(logging.NullHandler())
+        self.app.initialize([])
+        grade_by_engine(self.app.config)
+        self.coursedir: CourseDirectory = self.app.coursedir
+        self.coursedir.assignment_id = assignment
+        try:
+            self._sources = preflight.source_notebooks(self.coursedir)
+            preflight.check_gradebook(self.coursedir, self._sources)
+        except NbGraderException as error:
+            raise UnfitCourse(str(error)) from None
+
+    @property
+    def assignment(self) -> str:
+        return str(self.coursedir.assignment_id)
+
+    @property
+    def device(self) -> str:
+        """What the course's configuration says to judge on."""
+        return str(self._setting("device", "cpu"))
+
+    @property
+    def journal(self) -> Journal:
+        folder = self._setting("journal_folder", FOLDER)
+        return Journal(Path(self.coursedir.root, folder), self.assignment)
+
+    def handed_in(self) -> list[Handed]:
+        """What every student handed in for the assignment, by student."""
+        pattern = self.coursedir.format_path(
+            glob.escape(self.coursedir.submitted_directory), "*", glob.escape(self.assignment)
+        )
+        folders = [Path(folder) for folder in glob.glob(pattern) if Path(folder).is_dir()]
+        return sorted((self._handed(folder) for folder in folders), key=lambda h: h.student)
+
+    def autograded(self, submission: Submission) -> Path:
+        """Where nbgrader writes the graded notebook."""
+        folder = self.coursedir.format_path(
+            self.coursedir.autograded_directory, submission.student, self.assignment
+        )
+        return Path(folder, submission.path.name)
+
+    def _handed(self, folder: Path) -> Handed:
+        submitted = self.coursedir.submitted_directory
+        student = preflight.student_of(self.coursedir, submitted, str(folder))
+        names = sorted(path.stem for path in folder.glob("*.ipynb"))
+        submissions = tuple(
+            Submission(student, name, folder / f"{name}.ipynb", self._lesson(name))
+            for name in names
+            if name in self._sources
+        )
+        strays = tuple(name for name in names if name not in self._sources)
+        return Handed(student, submissions, strays)
+
+    @property
+    def lessons(self) -> list[str]:
+        """The names of the assignment's notebooks."""
+        return list(self._sources)
+
+    def _lesson(self, name: str) -> str:
+        return preflight.lesson_key(self._sources[name])
+
+    def _setting(self, name: str, default: Any) -> Any:
+        return self.app.config.SubmissionExporter.get(name, default)
