@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -108,16 +109,21 @@ def _validate(key: str, seed: int, only: str | None) -> Findings:
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table(title="The laws", title_justify="left")
+    table = Table(title="The laws", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("exercise", "points", "reference", "stub", "mistakes", "named", "variants"):
-        table.add_column(column, justify="left" if column == "exercise" else "right")
+        name = column == "exercise"
+        table.add_column(column, justify="left" if name else "right", no_wrap=name)
     table.add_column("oracle", justify="right")
     grouped: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         grouped.setdefault((finding.lesson, finding.exercise), []).append(finding)
+    last = ""
     for (lesson, exercise), group in sorted(grouped.items(), key=lambda item: item[0][0]):
         mistakes = [f for f in group if f.kind == MISTAKE]
-        cells: list[Any] = [f"{lesson} {exercise}", f"{group[0].max_score:g}"]
+        if lesson != last:
+            table.add_row(f"[bold]{lesson}[/bold]")
+            last = lesson
+        cells: list[Any] = [f"  {exercise}", f"{group[0].max_score:g}"]
         cells += [_share([f for f in group if f.kind == kind]) for kind in (REFERENCE, STUB)]
         cells.append(_count(sum(f.score < f.max_score for f in mistakes), len(mistakes)))
         cells.append(_count(sum(f.recognised == f.name for f in mistakes), len(mistakes)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.demo.draft import Draft
-from autograder.demo.submissions import FULL, NONE, Submission, all_of, reference_answers
+from autograder.demo.submissions import FULL, NONE, PART, Submission, all_of, reference_answers
 from autograder.engine.notebook import grade_id
 from autograder.lesson import Lesson
 
@@ -81,7 +81,9 @@ def hostile_notebooks(lesson: Lesson, course: Path) -> Iterable[Submission]:
     draft = Draft.of(lesson)
     boasts = {name: draft.in_place_of_stub(name, BOAST) for name in right}
     draft.fill(boasts).add_cell(draft.first, PATCHES)
-    yield Submission("pat-patches", "patches torch.allclose", draft.to_bytes(), nothing)
+    # Doing nothing leaves the arguments as they were, which is a test's point in some lessons.
+    marks = all_of(right, PART)
+    yield Submission("pat-patches", "patches torch.allclose", draft.to_bytes(), marks)
 
     draft = Draft.of(lesson)
     for cell in draft.cells:

@@ -87,11 +87,11 @@ class DemoCourse:
         Raises:
             CommandError: the folder is not the demo's to replace, or the project lacks a file.
         """
-        self._clear(keep=keep)
         config = ROOT / CONFIG
         for needed in (config, self.lesson.source):
             if not needed.exists():
                 raise CommandError(f"{needed} does not exist: run `forwardpass build` first")
+        self._clear(keep=keep)
         source = self.folder / "source" / self.assignment
         for folder in (source, self.exchange, self.cache, self.folder / "log"):
             folder.mkdir(parents=True)

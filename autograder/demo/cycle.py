@@ -91,14 +91,23 @@ class Cycle:
             progress((done + 1) / len(self.submissions))
 
     def _grade(self, progress: Callable[[float], None]) -> None:
-        call = ["autograder.command", "grade", self.course.assignment, *self.grading]
-        journal = self.course.folder / "journal" / self.course.assignment
+        name, folder = self.course.assignment, self.course.folder
+        told = self.course.log("grade").with_suffix(".json")
+        call = ["autograder.command", "grade", name, "--json", str(told), *self.grading]
+        halves = (folder / "journal" / name, "*/*.json"), (folder / "autograded", f"*/{name}")
 
         def watch() -> None:
-            progress(sum(1 for _ in journal.glob("*/*.json")) / len(self.submissions))
+            done = sum(len(list(half.glob(pattern))) for half, pattern in halves)
+            progress(done / len(self.submissions) / len(halves))
 
         # 1: something could not be graded. In this class something cannot; the table says what.
-        self._call("grade", call, self.course.folder, watch, accepted=(0, 1))
+        self._call(
+            "grade",
+            call,
+            folder,
+            watch,
+            accepted=lambda status: status == 0 or (status == 1 and told.exists()),
+        )
 
     def _fetch_feedback(self, _: Callable[[float], None]) -> None:
         student = self.submissions[0].student
@@ -112,7 +121,7 @@ class Cycle:
         module: Sequence[str],
         folder: Path,
         watch: Callable[[], None] = lambda: None,
-        accepted: Sequence[int] = (0,),
+        accepted: Callable[[int], bool] = lambda status: status == 0,
     ) -> None:
         """Run a Python module's command in a folder.
 
@@ -139,7 +148,7 @@ class Cycle:
                     process.terminate()
                     process.wait()
         self.seconds[step] = time.monotonic() - started
-        if process.returncode not in accepted:
+        if not accepted(process.returncode):
             told = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             raise CommandError(
                 f"`{' '.join(module)}` ended with status {process.returncode}; the end of its "

@@ -69,20 +69,21 @@ def _reproduces(exercise: Exercise, mistake: Mistake, record: Record, standards:
         return bool(made.error.get("type") == seen.error.get("type"))
     if made.status == "unjudged":
         return True
+    return _same(seen.outcome, made.outcome, record) and sorted(made.changed) == sorted(
+        seen.changed
+    )
+
+
+def _same(one: Any, other: Any, record: Record) -> bool:
+    """Whether two outcomes are equal, along the structure of either."""
+    dtype, loosen = record.setting.dtype, record.case.loosen
     try:
-        differs = compare(
-            seen.outcome,
-            Standard(
-                made.outcome,
-                made.outcome,
-                record.setting.dtype,
-                record.case.loosen,
-                nan_matches=True,
-            ),
+        return all(
+            compare(a, Standard(b, b, dtype, loosen, nan_matches=True)) is None
+            for a, b in ((one, other), (other, one))
         )
-    except TypeError:  # the mistake returns something that has no comparison
+    except TypeError:  # one of them holds something that has no comparison
         return False
-    return differs is None and sorted(made.changed) == sorted(seen.changed)
 
 
 def _best(counts: dict[str, int]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -64,7 +65,10 @@ class Bookkeeper:
         try:
             converter = Autograde(coursedir=self._course.coursedir, parent=self._course.app)
             converter.force = True
-            converter.start()
+            with warnings.catch_warnings():
+                # SQLAlchemy's, on how nbgrader builds a submission; of no use to an instructor.
+                warnings.filterwarnings("ignore", module=r"nbgrader\.")
+                converter.start()
         except NbGraderException as error:
             told = [line for line in complaints.messages if line]
             raise NotWritten("\n".join(told[:2]) or str(error)) from None

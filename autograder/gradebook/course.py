@@ -83,10 +83,12 @@ class Course:
 
     def handed_in(self) -> list[Handed]:
         """What every student handed in for the assignment, by student."""
-        pattern = self.coursedir.format_path(
-            glob.escape(self.coursedir.submitted_directory), "*", glob.escape(self.assignment)
+        pattern = self.coursedir.directory_structure.format(
+            nbgrader_step=glob.escape(self.coursedir.submitted_directory),
+            student_id="*",
+            assignment_id=glob.escape(self.assignment),
         )
-        folders = [Path(folder) for folder in glob.glob(pattern) if Path(folder).is_dir()]
+        folders = [path for path in Path(self.coursedir.root).glob(pattern) if path.is_dir()]
         return sorted((self._handed(folder) for folder in folders), key=lambda h: h.student)
 
     def autograded(self, submission: Submission) -> Path:

@@ -105,7 +105,7 @@ class Grader:
             stdout=subprocess.PIPE,
             encoding="utf-8",
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # so that Ctrl-C reaches us first, and ends it in order
         )
         self._read()

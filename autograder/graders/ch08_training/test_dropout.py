@@ -462,6 +462,16 @@ dropout_forward = Exercise(
             "distribution for which P(u < p) = p.",
         ),
         Mistake(
+            "Gaussian noise instead of a mask",
+            "    scale = 0.0",
+            "    if p < 1:\n"
+            "        noise = torch.randn(x.shape, generator=generator, device=x.device)\n"
+            "        return x * (1 + noise * (p / (1 - p)) ** 0.5), torch.ones_like(mask)\n"
+            "    scale = 0.0",
+            "This multiplies by Gaussian noise, a relative of dropout that drops nothing. Here a "
+            "value is either dropped or kept.",
+        ),
+        Mistake(
             "half of the values dropped whatever p is",
             ">= p",
             ">= 0.5",

@@ -1,0 +1,120 @@
+"""What a run of ``forwardpass grade`` came to, student by student, and what needs a person."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+
+from autograder.feedback.outline import number
+from autograder.gradebook.bookkeeper import Bookkeeper, NotWritten
+from autograder.gradebook.classwork import Graded
+from autograder.gradebook.course import Course, Handed
+
+
+@dataclass
+class Tally:
+    """What becomes of each student's work while a class is graded.
+
+    Attributes:
+        course: the assignment in its course folder.
+        handed: what is graded.
+        graded: what became of each notebook, by student.
+        troubles: (student, what needs a person).
+        entered: how many students' grades were written.
+    """
+
+    course: Course
+    handed: list[Handed]
+    graded: dict[str, list[Graded]] = field(default_factory=lambda: defaultdict(list))
+    troubles: list[tuple[str, str]] = field(default_factory=list)
+    entered: int = 0
+
+    def __post_init__(self) -> None:
+        for one in self.handed:
+            found = {submission.name for submission in one.submissions}
+            missing = [name for name in self.course.lessons if name not in found]
+            if missing and one.strays:
+                told = ", ".join(f"{name}.ipynb" for name in one.strays)
+                wanted = " and ".join(f"{name}.ipynb" for name in missing)
+                self.troubles.append(
+                    (one.student, f"{told} is none of the lessons; is it {wanted}? Rename it.")
+                )
+            elif not one.submissions:
+                self.troubles.append((one.student, "the submission holds no notebook"))
+
+    def add(self, graded: Graded, console: Console) -> None:
+        """Count a notebook, and print its score where it was graded now."""
+        submission, record = graded.submission, graded.record
+        self.graded[submission.student].append(graded)
+        where = f"{submission.student} {submission.name}"
+        if record is None:
+            self.troubles.append((submission.student, f"{submission.name}: {graded.failure}"))
+        elif record.verdict is None:
+            self.troubles.append((submission.student, f"could not be read: {record.failure}"))
+        elif record.verdict.has_errors:
+            self.troubles.append(
+                (submission.student, f"{submission.name}: a hidden test itself failed; look at it")
+            )
+        if record is not None and record.verdict is not None and not graded.reused:
+            verdict = record.verdict
+            console.print(
+                f"{where}: {number(verdict.score)} of {number(verdict.max_score)}",
+                markup=False,
+                highlight=False,
+            )
+
+    def to_write(self) -> list[str]:
+        """Students all of whose notebooks have a verdict; the others stay out of the gradebook."""
+        return sorted(s for s, all_of in self.graded.items() if all(g.record for g in all_of))
+
+    def write(self, student: str, bookkeeper: Bookkeeper) -> None:
+        """Have a student's grades written where the gradebook does not have them."""
+        mine = self.graded[student]
+        records = {g.submission: g.record for g in mine if g.record is not None}
+        if all(g.reused for g in mine) and bookkeeper.is_written(records):
+            return
+        try:
+            bookkeeper.write(student)
+            self.entered += 1
+        except NotWritten as error:
+            self.troubles.append((student, f"nbgrader could not enter the grades: {error}"))
+
+    def print(self, console: Console) -> None:
+        """Say what was graded, and what needs a person."""
+        reused = sum(g.reused for g in self._all())
+        lines = [
+            f"{self.course.assignment}: {len(self._all()) - reused} notebooks graded, {reused} "
+            f"unchanged; grades of {self.entered} students entered in the gradebook."
+        ]
+        lines += [f"{student}: {trouble}" for student, trouble in self.troubles]
+        for i, line in enumerate(lines):
+            style = "yellow" if i else None
+            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {
+            "assignment": self.course.assignment,
+            "submissions": [_entry(graded) for graded in self._all()],
+            "troubles": [{"student": s, "message": message} for s, message in self.troubles],
+        }
+
+    def _all(self) -> list[Graded]:
+        return [graded for student in sorted(self.graded) for graded in self.graded[student]]
+
+
+def _entry(graded: Graded) -> dict[str, Any]:
+    record = graded.record
+    verdict = record.verdict if record else None
+    return {
+        "student": graded.submission.student,
+        "lesson": graded.submission.lesson,
+        "score": verdict.score if verdict else None,
+        "max_score": verdict.max_score if verdict else None,
+        "unchanged": graded.reused,
+        "failure": graded.failure or (record.failure if record else ""),
+        "verdict": verdict.to_dict() if verdict else None,
+    }
