@@ -25,7 +25,7 @@ from autograder.engine import channel, codec
 from autograder.engine.sandbox import REQUIRED
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 CONFINE_SECONDS = 20.0
 TOKEN_BYTES = 8
 CUDA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
