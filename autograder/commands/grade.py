@@ -49,13 +49,13 @@ def run(options: argparse.Namespace) -> int:
     except (UnfitCourse, OSError) as error:
         raise CommandError(str(error)) from None
     options.device = options.device or course.device
-    policy = shared.policy_of(options)
+    device = shared.device_of(options)
     handed = _chosen(course, options.student)
-    verdicts = Verdicts(course.journal, policy.device, fresh=options.force)
+    verdicts = Verdicts(course.journal, device, fresh=options.force)
     submissions = [submission for one in handed for submission in one.submissions]
     jobs = max(1, min(options.jobs, len(submissions)))
-    work = Classwork(verdicts, policy.device, policy.without, jobs)
-    bookkeeper = Bookkeeper(course, policy.device)
+    work = Classwork(verdicts, device, options.without_layer, jobs)
+    bookkeeper = Bookkeeper(course, device)
     tally = Tally(course, handed)
     try:
         with bookkeeper.alone(), _progress() as progress:

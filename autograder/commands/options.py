@@ -6,12 +6,14 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder.command import CommandError
 from autograder.engine.sandbox import REQUIRED
-from autograder.engine.spawner import Policy
 from autograder.lesson import Lesson, UnknownLesson, all_lessons, find_lesson
+
+if TYPE_CHECKING:
+    from autograder.engine.spawner import Policy
 
 
 class UsageError(CommandError):
@@ -46,13 +48,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
 
 
-def policy_of(options: argparse.Namespace) -> Policy:
-    """How workers are confined, from the command line.
+def device_of(options: argparse.Namespace) -> str:
+    """The device to judge on, from the command line.
 
     Raises:
         UsageError: CUDA is asked for where there is none.
+
     """
-    device = getattr(options, "device", "cpu")
+    device = str(getattr(options, "device", "cpu"))
     if device == "cuda":
         import torch
 
@@ -61,7 +64,20 @@ def policy_of(options: argparse.Namespace) -> Policy:
                 "--device cuda: PyTorch sees no CUDA device here; leave the option out, and "
                 "device mistakes are still caught on the fake device"
             )
-    return Policy(device=device, without=tuple(getattr(options, "without_layer", ())))
+    return device
+
+
+def policy_of(options: argparse.Namespace) -> Policy:
+    """How workers are confined, from the command line.
+
+    Raises:
+        UsageError: CUDA is asked for where there is none.
+
+    """
+    # Here, not above: it brings in torch, which commands that grade elsewhere do without.
+    from autograder.engine.spawner import Policy
+
+    return Policy(device=device_of(options), without=tuple(getattr(options, "without_layer", ())))
 
 
 def lessons_of(names: list[str]) -> list[Lesson]:

@@ -119,16 +119,16 @@ def _general_slip(
             "Right on the CPU, but not where the inputs are on another device. Make new tensors "
             "where the inputs are: zeros_like, new_zeros, or device=x.device.",
         )
-    relations = []
-    for record in failing:
-        if record.seen.status == "returned" and record.setting.device == "cpu":
-            standard = standards.standard(exercise, record.case, record.setting)
-            relations.append(_relation(record.seen.outcome, standard.own))
-    told = {r for r in relations if r is not None}
-    if len(relations) == len(failing) and len(told) == 1 and None not in relations:
-        name = told.pop()
-        return Recognition(name, _RELATIONS[name])
-    return None
+    relations = [
+        _relation(r.seen.outcome, standards.standard(exercise, r.case, r.setting).own)
+        if r.seen.status == "returned" and r.setting.device == "cpu"
+        else "nothing returned"
+        if "NoneType" in str(r.seen.error.get("message"))
+        else None
+        for r in failing
+    ]
+    (name,) = set(relations) if len(set(relations)) == 1 else (None,)
+    return Recognition(name, _RELATIONS[name]) if name else None
 
 
 _RELATIONS = {
