@@ -146,9 +146,10 @@ def _relation(outcome: Any, right: Any) -> str | None:
     found, expected = _leaves(outcome), _leaves(right)
     if not expected:
         return None
-    if all(leaf is None for leaf in found):
+    tensors = [leaf for leaf in found if isinstance(leaf, torch.Tensor)]
+    if not tensors and any(leaf is None for leaf in found) and all(e is not None for e in expected):
         return "nothing returned"
-    if any(not isinstance(leaf, torch.Tensor) for leaf in found) or len(found) != len(expected):
+    if len(tensors) != len(found) or len(found) != len(expected):
         return None
     pairs = list(zip(found, expected, strict=True))
     if all(_near(a, b) for a, b in pairs):
