@@ -14,6 +14,12 @@ LESSONS = all_lessons()
 SECONDS = 600  # a loaded machine; the lessons themselves aim at less than a minute
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Threads of two kernels on two cores would spend their time waiting for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def executed(notebook, folder, *, allow_errors):
     node = nbformat.reads(json.dumps(notebook), as_version=4)
     client = NotebookClient(
