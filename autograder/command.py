@@ -51,4 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    # By its name: the subcommands raise that module's CommandError, not __main__'s.
+    from autograder import command
+
+    raise SystemExit(command.main())

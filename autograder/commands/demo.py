@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
 from autograder.demo.course import DemoCourse
-from autograder.demo.cycle import Cycle
+from autograder.demo.cycle import Cycle, Step
 from autograder.demo.outcome import absences_missed, outcomes_of
 from autograder.demo.roster import ABSENT, whole_class
 from autograder.demo.table import show
@@ -20,6 +23,7 @@ from autograder.lesson import ROOT, UnknownLesson, find_lesson
 from autograder.report.journal import read_class
 
 DEFAULT_LESSON = "ch07_optimization/adam"
+PLAIN_WIDTH = 110  # of the table, where there is no terminal to fit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     grading = [f"--jobs={options.jobs}", f"--device={policy.device}"]
     grading += [f"--without-layer={layer}" for layer in policy.without]
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
     console.print(
         f"{len(students)} submissions to {course.assignment}, in {course.folder}",
         soft_wrap=True,
@@ -81,21 +87,35 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(cycle: Cycle, console: Console) -> None:
-    steps = list(cycle.steps())
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        transient=True,
-    ) as progress:
-        bar = progress.add_task("", total=len(steps))
-        for number, step in enumerate(steps):
-            progress.update(bar, description=step.title, completed=number)
-            step.run(partial(_advance, progress, bar, number))
-            progress.console.print(f"[green]✓[/green] {step.title}", highlight=False)
+    stages = list(cycle.stages())
+    with (
+        Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        ) as progress,
+        ThreadPoolExecutor(max(map(len, stages))) as pool,
+    ):
+        whole = progress.add_task("the whole cycle", total=sum(map(len, chain(*stages))))
+        for stage in stages:
+            tracks = [pool.submit(_walk, track, progress, whole) for track in stage]
+            for track in tracks:
+                track.result()
 
 
-def _advance(progress: Progress, bar: TaskID, finished: int, share: float) -> None:
-    progress.update(bar, completed=finished + share)
+def _walk(track: list[Step], progress: Progress, whole: TaskID) -> None:
+    for step in track:
+        started = time.monotonic()
+        bar = progress.add_task(step.title, total=1)
+        step.run(partial(_advance, progress, bar))
+        progress.remove_task(bar)
+        progress.advance(whole)
+        seconds = f"{time.monotonic() - started:5.1f} s"
+        progress.console.print(f"[green]✓[/green] {seconds}  {step.title}", highlight=False)
+
+
+def _advance(progress: Progress, bar: TaskID, share: float) -> None:
+    progress.update(bar, completed=share)

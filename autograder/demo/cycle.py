@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autograder.command import CommandError
@@ -16,7 +17,6 @@ from autograder.demo.course import DemoCourse
 from autograder.demo.submissions import Submission
 from autograder.lesson import ROOT
 
-BY_COMMAND = 1  # students who type nbgrader's commands; the others press JupyterLab's buttons
 TAIL = 12
 POLL_SECONDS = 0.2
 
@@ -34,9 +34,16 @@ class Step:
     run: Callable[[Callable[[float], None]], None]
 
 
+# Tracks that may run at the same time, each some steps in order.
+Stage = list[list[Step]]
+
+
 @dataclass
 class Cycle:
     """From source/ to the report, in a demo course.
+
+    The first student types nbgrader's commands, as in a terminal; the others hand in through
+    the same exchange as JupyterLab's buttons do, which is much faster than a process for each.
 
     Args:
         course: created.
@@ -47,48 +54,60 @@ class Cycle:
     course: DemoCourse
     submissions: Sequence[Submission]
     grading: Sequence[str] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
 
-    def steps(self) -> Iterator[Step]:
-        """The steps in order."""
+    def stages(self) -> Iterator[Stage]:
+        """The stages in order."""
         name = self.course.assignment
-        yield self._nbgrader("generate_assignment", name)
-        yield self._nbgrader("db student import", str(self.course.class_list))
-        yield self._nbgrader("release_assignment", name)
-        yield Step("the class fetches, works and submits", self._class_works)
-        yield self._nbgrader("collect", name)
-        yield Step(f"forwardpass grade {name}", self._grade)
-        yield self._nbgrader("generate_feedback", name)
-        yield self._nbgrader("release_feedback", name)
-        yield Step(f"nbgrader fetch_feedback {name}", self._fetch_feedback)
-        yield self._nbgrader("export", "--to", str(self.course.grades))
-        report = ["report", name, "--output", str(self.course.report)]
-        yield Step(
-            f"forwardpass report {name}",
-            lambda _: self._call("report", ["autograder.command", *report], self.course.folder),
-        )
+        yield [[self._nbgrader("generate_assignment", name)]]
+        yield [[self._nbgrader("release_assignment", name)]]
+        typing, others = self.submissions[0], self.submissions[1:]
+        yield [
+            [self._nbgrader("db student import", str(self.course.class_list))],
+            [
+                self._typed("fetch_assignment", typing),
+                Step(f"{typing.student} works", lambda _: desk.write(self.course, typing)),
+                self._typed("submit", typing),
+            ],
+            [Step("the others fetch, work and submit", partial(self._others_work, others))],
+        ]
+        yield [[self._nbgrader("collect", name)]]
+        yield [[Step(f"forwardpass grade {name}", self._grade)]]
+        yield [
+            [
+                self._nbgrader("generate_feedback", name),
+                self._nbgrader("release_feedback", name),
+                self._typed("fetch_feedback", typing),
+            ],
+            [
+                self._nbgrader("export", "--to", str(self.course.grades)),
+                Step(f"forwardpass report {name}", self._report),
+            ],
+        ]
 
     def _nbgrader(self, command: str, *arguments: str) -> Step:
         shown = " ".join([command, *(Path(a).name for a in arguments)])
         call = ["nbgrader", *command.split(), *arguments]
         return Step(f"nbgrader {shown}", lambda _: self._call(command, call, self.course.folder))
 
-    def _class_works(self, progress: Callable[[float], None]) -> None:
-        for done, submission in enumerate(self.submissions):
-            student = submission.student
-            home = desk.home(self.course, student)
-            if done < BY_COMMAND:
-                for command in ("fetch_assignment", "submit"):
-                    call = ["nbgrader", command, self.course.assignment]
-                    call += desk.arguments(self.course, student)
-                    self._call(f"{command} {student}", call, home)
-                    if command == "fetch_assignment":
-                        desk.write(self.course, submission)
-            else:
-                desk.fetch(self.course, student)
-                desk.write(self.course, submission)
-                desk.submit(self.course, student)
-            progress((done + 1) / len(self.submissions))
+    def _typed(self, command: str, submission: Submission) -> Step:
+        """A command of nbgrader's that a student types."""
+        student = submission.student
+
+        def run(_: Callable[[float], None]) -> None:
+            call = ["nbgrader", command, self.course.assignment]
+            call += desk.arguments(self.course, student)
+            self._call(f"{command} {student}", call, desk.home(self.course, student))
+
+        return Step(f"nbgrader {command} {self.course.assignment}, typed by {student}", run)
+
+    def _others_work(
+        self, submissions: Sequence[Submission], progress: Callable[[float], None]
+    ) -> None:
+        for done, submission in enumerate(submissions, start=1):
+            desk.fetch(self.course, submission.student)
+            desk.write(self.course, submission)
+            desk.submit(self.course, submission.student)
+            progress(done / len(submissions))
 
     def _grade(self, progress: Callable[[float], None]) -> None:
         name, folder = self.course.assignment, self.course.folder
@@ -109,11 +128,9 @@ class Cycle:
             accepted=lambda status: status == 0 or (status == 1 and told.exists()),
         )
 
-    def _fetch_feedback(self, _: Callable[[float], None]) -> None:
-        student = self.submissions[0].student
-        call = ["nbgrader", "fetch_feedback", self.course.assignment]
-        call += desk.arguments(self.course, student)
-        self._call("fetch_feedback", call, desk.home(self.course, student))
+    def _report(self, _: Callable[[float], None]) -> None:
+        call = ["autograder.command", "report", self.course.assignment]
+        self._call("report", [*call, "--output", str(self.course.report)], self.course.folder)
 
     def _call(
         self,
@@ -129,7 +146,6 @@ class Cycle:
             CommandError: it failed; the message says how and where its output is.
         """
         log = self.course.log(step)
-        started = time.monotonic()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *module],
@@ -147,7 +163,6 @@ class Cycle:
                 if process.poll() is None:
                     process.terminate()
                     process.wait()
-        self.seconds[step] = time.monotonic() - started
         if not accepted(process.returncode):
             told = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             raise CommandError(

@@ -138,7 +138,7 @@ def honest_submissions(lesson: Lesson) -> Iterable[Submission]:
             answers[exercise] = _mistaken(lesson, exercise, mistake)
         yield Submission(
             student,
-            "; ".join(mistake for _, mistake in planted),
+            "one known mistake" if len(planted) == 1 else f"{len(planted)} known mistakes",
             Draft.of(lesson).fill(answers).to_bytes(),
             {**all_of(right), **{exercise: PART for exercise, _ in planted}},
             dict(planted),

@@ -33,8 +33,8 @@ def verdict_text(verdict: Verdict) -> str:
 
 def _group_lines(group: Group) -> list[str]:
     points = f"{number(group.points)}/{number(group.max_points)}"
-    devices = ", ".join(group.devices)
-    lines = [f"  {SIGNS[group.outcome]} {group.title} ({points}, {devices})"]
+    told = ", ".join([OUTCOMES[group.outcome], points, *group.devices])
+    lines = [f"  {SIGNS[group.outcome]} {group.title} ({told})"]
     passed = [case for case in group.cases if case.outcome == PASSED]
     for case in group.cases:
         if case.outcome != PASSED:
@@ -47,7 +47,5 @@ def _group_lines(group: Group) -> list[str]:
 def _case_lines(case: Case) -> list[str]:
     if not case.title:
         return [indent(case.message, "      ")] if case.message else []
-    head = f"    {SIGNS[case.outcome]} {case.title}"
-    if case.outcome in (UNJUDGED, ERROR):
-        head += f" [{OUTCOMES[case.outcome]}]"
+    head = f"    {SIGNS[case.outcome]} {case.title} ({OUTCOMES[case.outcome]})"
     return [head, indent(case.message, "        ")] if case.message else [head]

@@ -54,7 +54,7 @@ def read_file(path: Path) -> bytes:
                 "notebook itself"
             ) from None
         raise UnreadableNotebook(f"{name} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableNotebook(f"{name} is not a file: hand in the notebook itself")
@@ -63,7 +63,10 @@ def read_file(path: Path) -> bytes:
                 f"{name} holds more than {MAX_FILE_BYTES >> 20} MiB: clear its outputs, save it "
                 "and hand it in again"
             )
-        return file.read(MAX_FILE_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def text_of(data: bytes, name: str) -> str:

@@ -72,8 +72,8 @@ def concerns_of(
         found.append(
             Concern(
                 f"{_count(len(flagged), 'student')} flagged for a person",
-                "Names that an exercise asks not to use, with their lines. They cost points only "
-                "where the code runs into them; whether more is behind it is yours to say.",
+                "Names that the exercise asks not to use earned nothing; whether more is behind "
+                "them is yours to say.",
                 "flags",
             )
         )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from autograder.engine.verdict import FAILED, PASSED, UNJUDGED
+from autograder.engine.verdict import PASSED, TestResult
 from autograder.report.concerns import concerns_of
 from autograder.report.figures import (
     Bin,
@@ -89,8 +90,6 @@ def render(record: ClassRecord, written: datetime) -> str:
             missing_layers=missing,
             notebooks=len(verdicts),
             passed=PASSED,
-            failed=FAILED,
-            unjudged=UNJUDGED,
             style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -116,6 +115,14 @@ def bars_of(bins: list[Bin]) -> list[Bar]:
     return bars
 
 
+def by_message(tests: Iterable[TestResult]) -> list[tuple[str, list[TestResult]]]:
+    """Tests with the messages that they share, in the order in which the messages come up."""
+    found: dict[str, list[TestResult]] = {}
+    for test in tests:
+        found.setdefault(test.message, []).append(test)
+    return list(found.items())
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -125,6 +132,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["points"] = lambda value: f"{round(value, 2):g}"
+    environment.filters["by_message"] = by_message
     environment.filters["percent"] = lambda value: f"{100 * value:.0f} %"
     environment.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "−")
     return environment

@@ -33,7 +33,7 @@ class CountingGrader(Grader):
     def prepare(self, lesson: str, fingerprint: str) -> None:
         pass
 
-    def grade(self, lesson: str, name: str, text: str) -> Verdict:
+    def grade(self, lesson: str, name: str, text: str) -> Verdict:  # noqa: ARG002
         self.asked += 1
         return verdict(self._outcome)
 
@@ -77,9 +77,7 @@ def test_what_was_begun_and_not_finished_was_interrupted(journal: Journal) -> No
     assert journal.finished("ann") == {"it": "k"}
 
 
-def test_only_what_changed_is_graded_again(
-    journal: Journal, submission: Submission, losses: Lesson
-) -> None:
+def test_only_what_changed_is_graded_again(journal: Journal, submission: Submission) -> None:
     grader = CountingGrader()
     Verdicts(journal).of(submission, grader)
     Verdicts(journal).of(submission, grader)

@@ -43,7 +43,10 @@ def source() -> Notebook:
     ]
     for i, cell in enumerate(cells):
         cell["id"] = f"f-{i}"
-    metadata = {"forwardpass": {"lesson": "ch/f"}, "kernelspec": {"name": "python3"}}
+    metadata = {
+        "forwardpass": {"lesson": "ch/f"},
+        "kernelspec": {"name": "python3", "display_name": "3"},
+    }
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 

@@ -827,6 +827,18 @@ adam_step = Exercise(
             "v has a decay rate of its own, the second of the betas.",
         ),
         Mistake(
+            "1 - beta2 in m",
+            f"m = {FIRST}",
+            "m = beta1 * m + (1 - beta2) * grad",
+            "The two weights of an average add up to 1: m takes both from the first beta.",
+        ),
+        Mistake(
+            "1 - beta1 in v",
+            SECOND,
+            "beta2 * v + (1 - beta1) * grad**2",
+            "The two weights of an average add up to 1: v takes both from the second beta.",
+        ),
+        Mistake(
             "beta1 for everything",
             "beta1, beta2 = betas",
             "beta1 = beta2 = betas[0]",
@@ -873,6 +885,19 @@ adam_step = Exercise(
             SECOND,
             "v + grad**2",
             "That is AdaGrad's sum. Adam's v is an average that fades at the rate beta2.",
+        ),
+        Mistake(
+            "v never shrinks",
+            f"v = {SECOND}",
+            f"v = torch.maximum(v, {SECOND})",
+            "That is close to AMSGrad. Adam's v is an average, which falls when gradients do.",
+        ),
+        Mistake(
+            "moments start with the first gradient",
+            f"v = {SECOND}",
+            f"v = {SECOND}\n    if t == 1:\n        m, v = grad, grad**2",
+            "The first step is no exception: the moments start at zero, and the bias correction "
+            "makes up for it.",
         ),
         Mistake(
             "v as a maximum",
@@ -961,6 +986,18 @@ adam_step = Exercise(
             "corrections swapped",
             [("(1 - beta1**t)", "(1 - beta2**t)"), ("v / (1 - beta2**t)", "v / (1 - beta1**t)")],
             "The corrections are swapped: m goes with the first of the betas, v with the second.",
+        ),
+        Mistake.edits_of(
+            "correction not bracketed",
+            [("(1 - beta1**t)", "1 - beta1**t"), ("(1 - beta2**t)", "1 - beta2**t")],
+            "Division binds more tightly than subtraction: what the moments are divided by needs "
+            "brackets.",
+        ),
+        Mistake(
+            "Nesterov's look-ahead",
+            "m / (1 - beta1**t)",
+            "(beta1 * m + (1 - beta1) * grad) / (1 - beta1**t)",
+            "The gradient goes into m once. Putting it in again for the step is NAdam.",
         ),
         Mistake.edits_of(
             "correction multiplied",
@@ -1320,6 +1357,14 @@ adamw_step = Exercise(
             ],
             "The decay is in the gradient, so both moments hear of it and it is divided away. That "
             "is Adam with an L2 penalty; in AdamW the decay goes straight to the parameter.",
+        ),
+        Mistake.written(
+            "L2 in the first moment",
+            ADAMW_WRITTEN_OUT.replace(
+                "(1 - beta1) * grad", "(1 - beta1) * (grad + weight_decay * param)"
+            ).replace("    param = param * (1 - lr * weight_decay)\n", ""),
+            "The decay is in the first moment, where it is averaged and divided like a gradient. "
+            "In AdamW neither moment hears of it.",
         ),
         Mistake(
             "L2 in the gradient and decay",
@@ -1796,11 +1841,16 @@ def untrained(make, **options):
     return {"start": [make.normal(*shape) for shape in SHAPES], **options}
 
 
-def training(make, steps, without=(), zero=False, **options):
-    """Gradients for so many steps; with ``zero``, an element that never has any."""
+def training(make, steps, without=(), zero=False, zeros=(), **options):
+    """Gradients for so many steps.
+
+    With ``zero`` an element never has any; ``zeros`` holds (step, parameter) of gradients of zero.
+    """
     gradients = some(make, steps, without)
     for now in gradients if zero else []:
         now[1][2] = 0.0
+    for t, i in zeros:
+        gradients[t][i] = torch.zeros_like(gradients[t][i])
     return {**untrained(make), "gradients": gradients, **options}
 
 
@@ -1910,6 +1960,13 @@ Adam = Exercise(
             "A group that says nothing about a hyperparameter takes it from the constructor's "
             "arguments; yours has none then.",
         ),
+        Mistake(
+            "hyperparameters leak into later groups",
+            GROUP,
+            '(defaults.update({**group, "params": list(group["params"])}), dict(defaults))[1]',
+            "What one group brings becomes the default of the groups after it: give each group a "
+            "dict of its own, and leave the defaults as they are.",
+        ),
         Mistake.edits_of(
             "the first group's hyperparameters for all",
             [(code, code.replace("group[", "self.param_groups[0][")) for code in OF_GROUP.values()],
@@ -1952,6 +2009,12 @@ Adam = Exercise(
             "if not given:",
             "if params is None:",
             "With no parameters at all a ValueError is promised.",
+        ),
+        Mistake.edits_of(
+            "an empty generator accepted",
+            [("if not given:", "if params == []:"), ("given[0]", "[*given, None][0]")],
+            "A generator counts as true even when nothing is left in it: look at the list that is "
+            "made of it.",
         ),
         Mistake.edits_of(
             "nothing to train accepted",
@@ -2091,6 +2154,12 @@ Adam = Exercise(
             ],
             "A parameter without a gradient is not one whose gradient is zero: skip it, or its "
             "momentum moves it on and its counter goes up.",
+        ),
+        Mistake(
+            "gradients of zero skipped",
+            "if param.grad is None:",
+            "if param.grad is None or not param.grad.any():",
+            "A gradient of zero is a gradient: the step counts, and momentum moves on.",
         ),
         Mistake(
             "rest of the group skipped",
@@ -2682,6 +2751,11 @@ def test_adam_trains_groups(submission, case):
             "where they do so in one group",
             one_group,
             lambda make: training(make, 5, without=PAUSES, **OPTIONS),
+        ),
+        case(
+            "where gradients are zero, but there",
+            several_groups,
+            lambda make: training(make, 4, zeros=[(1, 0), (2, 1), (0, 3)], **GROUPS),
         ),
         case(
             "in its counter",
