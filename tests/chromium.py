@@ -53,7 +53,7 @@ class Browser:
     def wait_for(self, condition: str, seconds: float = SECONDS) -> None:
         """Wait until a JavaScript condition holds."""
         deadline = time.monotonic() + seconds
-        while not self.evaluate(condition):
+        while not self.evaluate(f"Boolean({condition})"):
             assert time.monotonic() < deadline, f"waited in vain for {condition}"
             time.sleep(0.05)
 
