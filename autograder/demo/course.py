@@ -20,7 +20,6 @@ c = get_config()  # noqa: F821
 c.CourseDirectory.course_id = {course_id!r}
 c.CourseDirectory.root = {root!r}
 c.Exchange.root = {exchange!r}
-c.Exchange.cache = {cache!r}
 c.ExchangeCollect.check_owner = False
 """
 
@@ -46,10 +45,6 @@ class DemoCourse:
         return self.folder / "exchange"
 
     @property
-    def cache(self) -> Path:
-        return self.folder / "students" / ".nbgrader-cache"
-
-    @property
     def gradebook(self) -> Path:
         return self.folder / "gradebook.db"
 
@@ -68,6 +63,10 @@ class DemoCourse:
     def home(self, student: str) -> Path:
         """Where a student works."""
         return self.folder / "students" / student
+
+    def cache(self, student: str) -> Path:
+        """Where a student's nbgrader remembers what was handed in, and so whose feedback is."""
+        return self.home(student) / ".nbgrader-cache"
 
     def feedback(self, student: str) -> Path:
         """A student's feedback page, on the instructor's side."""
@@ -93,7 +92,7 @@ class DemoCourse:
                 raise CommandError(f"{needed} does not exist: run `forwardpass build` first")
         self._clear(keep=keep)
         source = self.folder / "source" / self.assignment
-        for folder in (source, self.exchange, self.cache, self.folder / "log"):
+        for folder in (source, self.exchange, self.folder / "students", self.folder / "log"):
             folder.mkdir(parents=True)
         self.exchange.chmod(0o777)  # nbgrader insists on an exchange that everyone may write to
         (self.folder / MARK).write_text("forwardpass demo made this folder and may replace it.\n")
@@ -102,7 +101,6 @@ class DemoCourse:
             course_id=COURSE_ID,
             root=str(self.folder),
             exchange=str(self.exchange),
-            cache=str(self.cache),
         )
         text = config.read_text(encoding="utf-8") + settings
         (self.folder / CONFIG).write_text(text, encoding="utf-8")

@@ -32,7 +32,7 @@ def arguments(course: DemoCourse, student: str) -> list[str]:
         f"--course={COURSE_ID}",
         f"--student={student}",
         f"--Exchange.root={course.exchange}",
-        f"--Exchange.cache={course.cache}",
+        f"--Exchange.cache={course.cache(student)}",
     ]
 
 
@@ -55,7 +55,7 @@ def _exchange(course: DemoCourse, student: str, action: str) -> Any:
     config.CourseDirectory.assignment_id = course.assignment
     config.CourseDirectory.student_id = student
     config.Exchange.root = str(course.exchange)
-    config.Exchange.cache = str(course.cache)
+    config.Exchange.cache = str(course.cache(student))
     config.Exchange.assignment_dir = str(home(course, student))
     exchange = getattr(ExchangeFactory(config=config), action)
     return exchange(

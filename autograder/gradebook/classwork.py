@@ -85,7 +85,7 @@ class Classwork:
         finally:
             todo.clear()
             for grader in self._graders:
-                grader.close()
+                grader.stop()
             for thread in threads:
                 thread.join()
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,9 @@ class Grader:
         self._without = tuple(without)
         self._process: subprocess.Popen[str] | None = None
         self._prepared: dict[str, str] = {}
+        self._starting = threading.Lock()
+        self._asking = False
+        self._stopped = False
 
     def prepare(self, lesson: str, fingerprint: str) -> None:
         """Start, and collect a lesson's hidden tests.
@@ -78,16 +82,26 @@ class Grader:
         process, self._process, self._prepared = self._process, None, {}
         if process is None:
             return
-        for stream in (process.stdin, process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        process.terminate()
+        if not self._asking and process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # it ends by itself, and says first what is to be said
+        else:
+            process.terminate()
         try:
             process.wait(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def stop(self) -> None:
+        """Close for good; another thread that is asking gets `GradingFailed`."""
+        with self._starting:
+            self._stopped = True
+        self.close()
 
     @property
     def _running(self) -> bool:
@@ -99,15 +113,18 @@ class Grader:
         command += ["--device", self._device]
         for layer in self._without:
             command += ["--without-layer", layer]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            cwd=ROOT,
-            env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # so that Ctrl-C reaches us first, and ends it in order
-        )
+        with self._starting:
+            if self._stopped:
+                raise GradingFailed("grading was stopped")
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                cwd=ROOT,
+                env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # so that Ctrl-C reaches us first, and ends it in order
+            )
         self._read()
 
     def _ask(self, **request: Any) -> dict[str, Any]:
@@ -123,10 +140,13 @@ class Grader:
 
     def _read(self) -> dict[str, Any]:
         process = self._process
+        self._asking = True
         try:
             line = process.stdout.readline() if process and process.stdout else ""
         except (OSError, ValueError):  # closed by another thread
             line = ""
+        finally:
+            self._asking = False
         if not line:
             raise GradingFailed(self._how_it_ended())
         reply: dict[str, Any] = json.loads(line)
