@@ -13,6 +13,11 @@ UNWRITTEN = (
     "Write it, run its cell, then run this one again."
 )
 
+UNDEFINED = (
+    "✏️  This cell uses `{name}`, which a cell above was to make. It stopped at an exercise that is "
+    "not written yet: write that one, run the cells above, then run this one again."
+)
+
 
 def welcome(lesson: str) -> None:
     """Say what the notebook runs on, and make unwritten exercises fail softly.
@@ -25,7 +30,7 @@ def welcome(lesson: str) -> None:
     print(f"{lesson}: ready. Python {python}, PyTorch {torch.__version__}, GPU: {gpu}")
     shell = _shell()
     if shell is not None:
-        shell.set_custom_exc((NotImplementedError,), _explain_unwritten)
+        shell.set_custom_exc((NotImplementedError, NameError), _explain_unwritten)
 
 
 def _shell() -> Any:
@@ -35,16 +40,26 @@ def _shell() -> Any:
 
 
 def _explain_unwritten(
-    _shell: Any,
-    _kind: type[BaseException],
-    _error: BaseException,
+    shell: Any,
+    kind: type[BaseException],
+    error: BaseException,
     trace: TracebackType | None,
-    tb_offset: int | None = None,  # noqa: ARG001 - IPython passes it by name
+    tb_offset: int | None = None,
 ) -> None:
-    """Say which exercise a cell lacks, in place of a traceback."""
-    name = ""
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_qualname
-        trace = trace.tb_next
-    where = f": `{name}`" if name and name != "<module>" else ""
-    print(UNWRITTEN.format(where=where))
+    """Say which exercise a cell lacks, in place of a traceback.
+
+    A name that is not defined is softened likewise once an exercise was found unwritten: the
+    cell that was to define it has stopped there. Any other gets IPython's own traceback.
+    """
+    if issubclass(kind, NotImplementedError):
+        name = ""
+        while trace is not None:
+            name = trace.tb_frame.f_code.co_qualname
+            trace = trace.tb_next
+        where = f": `{name}`" if name and name != "<module>" else ""
+        shell.user_ns_hidden["forwardpass_unwritten"] = True
+        print(UNWRITTEN.format(where=where))
+    elif shell.user_ns_hidden.get("forwardpass_unwritten"):
+        print(UNDEFINED.format(name=getattr(error, "name", None) or error))
+    else:
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)

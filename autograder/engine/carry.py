@@ -40,7 +40,8 @@ def earlier_to_replace(
         name
         for name in reached
         if lesson.exercises[name].oracle is not None
-        and (name not in results or results[name].score < results[name].max_score)
+        and name in results
+        and results[name].score < results[name].max_score
     )
 
 

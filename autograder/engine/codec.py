@@ -213,7 +213,9 @@ class _Reader:
         return number
 
     def _read_float(self, node: list[Any], _depth: int) -> float:
-        text = _typed(_fields(node, 1)[0], str)[:64]
+        text = _typed(_fields(node, 1)[0], str)
+        if len(text) > 64:
+            raise ProtocolError("a number of the message is malformed")
         try:
             return float.fromhex(text)
         except (ValueError, OverflowError) as error:

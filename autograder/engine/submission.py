@@ -63,6 +63,9 @@ class Submission:
             raise NotJudged("this test cannot be judged without a GPU")
         self._refuse_forbidden([use.name for use in self.judge.uses(self.exercise)])
         seen = self.judge.run(self.exercise, case, setting)
+        if seen.status == "died" and setting.device == "fake" and not seen.error.get("timed out"):
+            # PyTorch itself crashes on some rightful things there, such as deepcopy.
+            seen = Observation("unjudged")
         self._refuse_forbidden(seen.called)
         mismatch = self._judge(case, setting, seen)
         self.judge.records.setdefault(self.exercise.name, []).append(

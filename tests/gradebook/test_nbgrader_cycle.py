@@ -106,6 +106,7 @@ def course(make_course: Callable[[], CourseFolder]) -> CourseFolder:
     course.hand_in("lin-link", "")
     course.submitted("lin-link").unlink()
     course.submitted("lin-link").symlink_to(course.submitted("pam-perfect"))
+    (course.submitted("lin-link").parent / "notes.txt").symlink_to(course.root / "gradebook.db")
 
     course.run("nbgrader", "autograde", chapter)
     course.run("nbgrader", "generate_feedback", chapter)
@@ -159,6 +160,11 @@ def test_unreadable_notebooks_are_told_of_and_wait_for_a_person(
     assert UNREADABLE[student] in head
     page = course.root / "feedback" / student / course.assignment / "losses.html"
     assert UNREADABLE[student] in page.read_text(encoding="utf-8")
+
+
+def test_autograde_follows_no_link(course: CourseFolder) -> None:
+    written = {path.name for path in course.autograded("lin-link").parent.iterdir()}
+    assert written == {"losses.ipynb", "timestamp.txt"}
 
 
 def test_feedback_reaches_the_student_with_the_hint(course: CourseFolder) -> None:

@@ -100,9 +100,12 @@ def steps_in_a_row(impl, what, param, grads, memories, counted=False, **options)
 
 def arguments_after(impl, names, param, grad, memory, **options):
     before = [value.clone() for value in (param, grad, *memory)]
-    impl(param, grad, *memory, **options)
+    results = impl(param, grad, *memory, **options)
     same = map(torch.equal, before, (param, grad, *memory))
-    return {f"{name} is left as it was": fact for name, fact in zip(names, same, strict=True)}
+    return {
+        "shapes of the results": [list(result.shape) for result in results],
+        **{f"{name} is left as it was": fact for name, fact in zip(names, same, strict=True)},
+    }
 
 
 def warm(make, *shape, memories=1, **options):

@@ -1586,8 +1586,9 @@ def penalty_of_attached_examples(impl, real, fake, epsilon, W, v):
 def penalty_beside_stored_gradients(impl, real, fake, epsilon, W, v):
     W, v = W.requires_grad_(), v.requires_grad_()
     W.grad = torch.ones_like(W)
-    impl(smooth_critic(W, v), real, fake, epsilon)
+    found = impl(smooth_critic(W, v), real, fake, epsilon)
     return {
+        "a penalty of shape () is returned": isinstance(found, Tensor) and found.ndim == 0,
         "the .grad that the critic's first weights had before": W.grad,
         "the critic's last weights still have no .grad": v.grad is None,
     }
