@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from autograder.demo.draft import Draft
-from autograder.demo.submissions import FULL, NONE, PART, Submission, all_of, reference_answers
+from autograder.demo.submissions import FULL, NONE, Submission, all_of, reference_answers
 from autograder.engine.notebook import grade_id
 from autograder.lesson import Lesson
 

@@ -100,8 +100,8 @@ class Judge:
         except WorkerDied as death:
             # A hanging answer hangs on the next case too: one timeout is enough.
             self._deaths[name] = self._deaths.get(name, 0) + (MAX_DEATHS if death.timed_out else 1)
-            told = {"message": str(death), "timed out": death.timed_out}
-            return Observation("died", error=told)
+            cause = {"message": str(death), "timed out": death.timed_out}
+            return Observation("died", error=cause)
         finally:
             self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
         return self.standards.look(exercise, case, setting, reply)
