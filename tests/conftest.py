@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,27 @@ from autograder.lesson import Lesson, find_lesson
 
 Fill = Callable[..., dict[str, Any]]
 Grade = Callable[[dict[str, Any]], Verdict]
+
+SET_UP_ONCE = {
+    "test_nbgrader_cycle",
+    "test_demo",
+}  # modules in which one long set-up serves every test
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of such a module on one worker, and spread all others.
+
+    `xdist_group` would say so, but xdist 3.8 marks the groups in a way that pytest 9.2 ignores.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file if Path(file).stem in SET_UP_ONCE else nodeid
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

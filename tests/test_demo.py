@@ -15,8 +15,6 @@ import pytest
 from autograder.demo.roster import ABSENT, whole_class
 from autograder.lesson import ROOT, find_lesson
 
-pytestmark = pytest.mark.xdist_group("demo")
-
 LESSON = find_lesson("ch07_optimization/adam")
 STUDENTS = [one.student for one in whole_class(LESSON, Path("/nowhere"))]
 

@@ -19,7 +19,7 @@ from coursefolder import CourseFolder
 TABLE = "document.querySelector('table').innerText"
 DESKTOP = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("formgrader")]
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +83,17 @@ def keep(browser: Browser, course: CourseFolder, name: str) -> None:
     browser.screenshot(Path(folder or course.root, f"{name}.png"))
 
 
-def test_the_assignment_is_listed(
+def test_lists_grades_and_shows_the_feedback(
     browser: Browser, server: Callable[[str], str], course: CourseFolder
 ) -> None:
     browser.open(server("formgrader/manage_assignments"))
     browser.wait_for(f"document.querySelector('td') && {TABLE}.includes('{course.assignment}')")
     keep(browser, course, "assignments")
 
-
-def test_the_autograde_button_grades_through_the_engine(
-    browser: Browser, server: Callable[[str], str], course: CourseFolder
-) -> None:
     browser.open(server(f"formgrader/manage_submissions/{course.assignment}"))
     browser.wait_for("document.querySelector('td.status')?.innerText === 'needs autograding'")
     browser.click("td.autograde a")
-    browser.wait_for("document.querySelector('.modal-body')?.innerText.length > 0", 200)
+    browser.wait_for("document.querySelector('.modal-body')?.innerText.length > 0")
     told = browser.evaluate("document.querySelector('.modal-body').innerText")
     assert "Successfully autograded" in told, told
     browser.wait_for("document.querySelector('td.status')?.innerText === 'graded'")
@@ -107,10 +103,6 @@ def test_the_autograde_button_grades_through_the_engine(
     browser.wait_for("!document.querySelector('.modal-backdrop')")
     keep(browser, course, "submissions")
 
-
-def test_the_feedback_is_shown_and_nothing_of_the_students_runs(
-    browser: Browser, server: Callable[[str], str], course: CourseFolder
-) -> None:
     browser.open(server(course.page("ada")))
     browser.wait_for("document.querySelector('#notebook-container')")
     text = browser.evaluate("document.body.innerText")

@@ -33,8 +33,6 @@ from nbgrader.apps import NbGraderApp
 NbGraderApp.launch_instance(["autograde", {assignment!r}, "--student=sue-sandbox"])
 """
 
-pytestmark = pytest.mark.xdist_group("nbgrader cycle")
-
 
 def doubled(notebook: dict[str, Any]) -> None:
     notebook["cells"] = [cell for cell in notebook["cells"] for _ in range(2)]
