@@ -69,9 +69,16 @@ class Lesson:
         found = (value for value in vars(self.grader).values() if isinstance(value, Exercise))
         return {exercise.name: exercise for exercise in found}
 
+    @cached_property
+    def _reference_sources(self) -> dict[str, str]:
+        return {}
+
     def reference_source(self, exercise: str) -> str:
         """The source of one exercise's reference."""
-        return inspect.getsource(getattr(self.reference, exercise))
+        if exercise not in self._reference_sources:
+            found = inspect.getsource(getattr(self.reference, exercise))
+            self._reference_sources[exercise] = found
+        return self._reference_sources[exercise]
 
     def implementation(self, exercise: str, source: str | None = None) -> Any:
         """An exercise's reference, or that of a rewritten source in the reference's place."""

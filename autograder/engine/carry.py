@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.verdict import ExerciseResult
@@ -23,7 +24,7 @@ def earlier_to_replace(
     """
     order = list(lesson.exercises)
     earlier = set(order[: order.index(exercise)])
-    names = {name: _names(lesson.reference_source(name)) for name in order}
+    names = {name: set(_names(lesson.reference_source(name))) for name in order}
     for cell in cells:
         if cell.exercise in names:
             names[cell.exercise] |= _names(cell.source)
@@ -45,9 +46,10 @@ def earlier_to_replace(
     )
 
 
-def _names(source: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def _names(source: str) -> frozenset[str]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return frozenset()
+    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))

@@ -36,15 +36,12 @@ class Standard:
         own: the reference's outcome in the dtype and on the device judged.
         dtype: the floating dtype judged.
         loosen: the case's factor on the tolerance.
-        nan_matches: whether NaN is right where the truth is NaN: only for telling whether a known
-            mistake does what a student's answer does.
     """
 
     truth: Any
     own: Any
     dtype: torch.dtype
     loosen: float = 1.0
-    nan_matches: bool = False
 
 
 def compare(outcome: Any, standard: Standard) -> Mismatch | None:
@@ -156,12 +153,11 @@ def _close(
 ) -> Mismatch | None:
     found = outcome.to(torch.float64)
     allowed = bound(truth, own, standard.dtype, standard.loosen)
-    both = found.isnan() & truth.isnan() & standard.nan_matches
-    nan = found.isnan() & ~both & (allowed.isfinite() | truth.isnan())
+    nan = found.isnan() & (allowed.isfinite() | truth.isnan())
     if nan.any():
         return Mismatch("nan", f"{where} holds NaN in {int(nan.sum())} of {found.numel()} places.")
     distance = (found - truth).abs().masked_fill(found == truth, 0.0)  # equal infinities
-    wrong = ~(distance <= allowed) & ~allowed.isposinf() & ~both
+    wrong = ~(distance <= allowed) & ~allowed.isposinf()
     return _value_mismatch(wrong, distance, where) if wrong.any() else None
 
 
@@ -194,8 +190,6 @@ def _compare_float(
     if value is None:
         return Mismatch("type", f"{where} should be a number, but is {kind_of(outcome)}.")
     if math.isnan(value):
-        if standard.nan_matches and math.isnan(float(truth)):
-            return None
         return Mismatch("nan", f"{where} is NaN.")
     exact = torch.tensor(float(truth), dtype=torch.float64)
     allowed = bound(exact, torch.tensor(own, dtype=torch.float64), standard.dtype, standard.loosen)

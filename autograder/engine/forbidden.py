@@ -6,6 +6,7 @@ import ast
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,31 @@ def forbidden_uses(
 def _read(cells: Iterable[tuple[str, str]]) -> _Code:
     code = _Code()
     for cell, source in cells:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        code.aliases.update(_imports(tree))
-        lines = source.split("\n")
-        for statement in tree.body:
-            for name in _defined(statement):
-                code.definitions.setdefault(name, []).append((cell, statement, lines))
+        read = _read_cell(source)
+        code.aliases.update(read.aliases)
+        for name, statement in read.definitions:
+            code.definitions.setdefault(name, []).append((cell, statement, read.lines))
     return code
+
+
+@dataclass(frozen=True)
+class _Cell:
+    aliases: dict[str, str]
+    definitions: list[tuple[str, ast.stmt]]
+    lines: list[str]
+
+
+@lru_cache(maxsize=256)
+def _read_cell(source: str) -> _Cell:
+    """What a cell defines and imports; nothing where it cannot be parsed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _Cell({}, [], [])
+    definitions = [(name, statement) for statement in tree.body for name in _defined(statement)]
+    return _Cell(_imports(tree), definitions, source.split("\n"))
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from autograder.engine.codec import DTYPES, Array
-from autograder.engine.comparison import Mismatch, Standard, compare
+from autograder.engine.comparison import Mismatch
 from autograder.engine.standards import Observation, Setting, Standards
 from autograder.spec import Case, Exercise, Mistake
 
@@ -69,21 +69,14 @@ def _reproduces(exercise: Exercise, mistake: Mistake, record: Record, standards:
         return bool(made.error.get("type") == seen.error.get("type"))
     if made.status == "unjudged":
         return True
-    return _same(seen.outcome, made.outcome, record) and sorted(made.changed) == sorted(
-        seen.changed
-    )
+    return _same(seen, made, record) and sorted(made.changed) == sorted(seen.changed)
 
 
-def _same(one: Any, other: Any, record: Record) -> bool:
-    """Whether two outcomes are equal, along the structure of either."""
+def _same(one: Observation, other: Observation, record: Record) -> bool:
+    """Whether two outcomes on the same case are equal but for rounding."""
     dtype, loosen = record.setting.dtype, record.case.loosen
-    try:
-        return all(
-            compare(a, Standard(b, b, dtype, loosen, nan_matches=True)) is None
-            for a, b in ((one, other), (other, one))
-        )
-    except TypeError:  # one of them holds something that has no comparison
-        return False
+    mine, theirs = one.fingerprint(dtype, loosen), other.fingerprint(dtype, loosen)
+    return mine is not None and theirs is not None and mine.agrees(theirs)
 
 
 def _best(counts: dict[str, int]) -> str | None:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import secrets
-import sys
-import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import torch
-from _pytest.runner import runtestprotocol
 
 from autograder.engine.carry import earlier_to_replace
+from autograder.engine.hidden_test import HiddenTest, run_protocol
 from autograder.engine.judge import Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.recognition import recognise
-from autograder.engine.spawner import SandboxRefused, Zygote
+from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
 from autograder.engine.verdict import (
-    ERROR,
-    FAILED,
     PASSED,
     UNJUDGED,
     ExerciseResult,
@@ -30,7 +25,6 @@ from autograder.engine.verdict import (
     Verdict,
 )
 from autograder.lesson import Lesson
-from autograder.spec import Exercise
 
 PYTEST_ARGUMENTS = (
     "--noconftest", "--assert=plain", "-p", "no:terminal", "-p", "no:cacheprovider",
@@ -95,12 +89,6 @@ class Session:
         return "cuda" if self.zygote.policy.device == "cuda" else "fake"
 
 
-@dataclass
-class _Outcome:
-    status: str = ERROR
-    message: str = ""
-
-
 class _Plugin:
     """The hooks through which pytest collects once and runs many times."""
 
@@ -113,50 +101,33 @@ class _Plugin:
         self._session = session
         self._jobs = jobs
         self._deliver = deliver
-        self._judge: Judge | None = None
-        self._submissions: dict[str, Submission] = {}
-        self._failure: BaseException | None = None
+        self._submission: Submission | None = None
         self.complaints: list[str] = []
         self.raised: BaseException | None = None
 
     @pytest.fixture
-    def submission(self, request: pytest.FixtureRequest) -> Submission:
-        assert self._judge is not None
-        exercise = _exercise_of(request.node)
-        accelerator = self._session.accelerator
-        found = Submission(exercise, self._judge, accelerator)
-        self._submissions[request.node.nodeid] = found
-        return found
+    def submission(self) -> Submission:
+        assert self._submission is not None
+        return self._submission
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.complaints.append(str(report.longrepr))
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_pyfunc_call(self) -> Generator[None, object, object]:
-        """Tell a grader's own error from a failing answer, without pytest's costly traceback."""
-        try:
-            return (yield)
-        except (pytest.fail.Exception, pytest.skip.Exception) as verdict:
-            self._failure = verdict
-            raise
-        except Exception as error:
-            self._failure = error
-            pytest.fail("".join(traceback.format_exception(error)), pytrace=False)
-
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if self.complaints:
             return True
         try:
+            tests = [HiddenTest(item) for item in session.items]
             for job in self._jobs:
-                self._deliver(job, self._grade(session.items, job))
+                self._deliver(job, self._grade(tests, job))
         except BaseException as error:
             self.raised = error
         return True
 
-    def _grade(self, items: list[pytest.Item], job: Job) -> Verdict:
+    def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
         with Judge(self._session.zygote, self._session.standards, job.cells) as judge:
-            results = self._run(items, judge, job.only)
+            results = self._run(tests, judge, job.only)
             cell_errors = [
                 f"cell {failure.cell.name} {failure.message}"
                 for failure in judge.failures.values()
@@ -164,7 +135,7 @@ class _Plugin:
             ]
         for name in self._session.lesson.exercises:
             if name in results and results[name].score < results[name].max_score:
-                self._carry(items, judge, results, name)
+                self._carry(tests, judge, results, name)
         zygote = self._session.zygote
         exercises = list(results.values())
         return Verdict(
@@ -179,7 +150,7 @@ class _Plugin:
 
     def _carry(
         self,
-        items: list[pytest.Item],
+        tests: list[HiddenTest],
         judge: Judge,
         results: dict[str, ExerciseResult],
         name: str,
@@ -189,7 +160,7 @@ class _Plugin:
         if not replaced:
             return
         with judge.with_stand_ins(replaced) as second:
-            again = self._run(items, second, frozenset({name}))[name]
+            again = self._run(tests, second, frozenset({name}))[name]
         if again.score > results[name].score:
             told = ", ".join(f"`{other}`" for other in sorted(replaced))
             again.note = (
@@ -199,55 +170,34 @@ class _Plugin:
             results[name] = again
 
     def _run(
-        self, items: list[pytest.Item], judge: Judge, only: frozenset[str]
+        self, tests: list[HiddenTest], judge: Judge, only: frozenset[str]
     ) -> dict[str, ExerciseResult]:
-        self._judge = judge
-        chosen = [item for item in items if not only or _exercise_of(item).name in only]
         results: dict[str, ExerciseResult] = {}
-        for item, following in zip(chosen, [*chosen[1:], None], strict=True):
-            exercise = _exercise_of(item)
-            points = float(_mark_of(item).kwargs["points"])
-            outcome = self._run_item(item, following)
-            submission = self._submissions.pop(item.nodeid, None)
-            result = results.setdefault(exercise.name, ExerciseResult(exercise.name, 0.0, 0.0, []))
-            earned = points if outcome.status in (PASSED, UNJUDGED) else 0.0
+        for test in tests:
+            name = test.exercise.name
+            if only and name not in only:
+                continue
+            submission = Submission(test.exercise, judge, self._session.accelerator)
+            self._submission = submission
+            outcome = test.run(submission, lambda item: run_protocol(item, following=None))
+            earned = test.points if outcome.status in (PASSED, UNJUDGED) else 0.0
+            result = results.setdefault(name, ExerciseResult(name, 0.0, 0.0, []))
             result.tests.append(
                 TestResult(
-                    name=_title_of(item),
+                    name=test.title,
                     outcome=outcome.status,
                     points=_rounded(earned),
-                    max_points=_rounded(points),
+                    max_points=_rounded(test.points),
                     message=outcome.message,
-                    device=submission.device if submission else "cpu",
+                    device=submission.device,
                 )
             )
             result.score += earned
-            result.max_score += points
-            if submission and submission.error and not result.error:
-                result.error = submission.error
+            result.max_score += test.points
+            result.error = result.error or submission.error
         for result in results.values():
             self._conclude(result, judge)
         return results
-
-    def _run_item(self, item: pytest.Item, following: pytest.Item | None) -> _Outcome:
-        # What pytest's own plugins for running a test again do.
-        item._initrequest()  # type: ignore[attr-defined]
-        outcome = _Outcome(PASSED)
-        self._failure = None
-        for report in runtestprotocol(item, log=False, nextitem=following):
-            if report.skipped:
-                outcome = _Outcome(UNJUDGED, _reason(report))
-            elif report.failed:
-                expected = isinstance(self._failure, pytest.fail.Exception)
-                told = str(self._failure) if expected else str(report.longrepr)
-                outcome = _Outcome(FAILED if expected else ERROR, told)
-        if isinstance(self._failure, SandboxRefused):
-            raise self._failure
-        if outcome.status == ERROR:
-            # A grader's own failure is for the instructor's eyes, never for the feedback.
-            print(f"grader error in {item.nodeid}:\n{outcome.message}", file=sys.stderr)
-            outcome.message = "The grader itself failed here; your instructor has been told."
-        return outcome
 
     def _conclude(self, result: ExerciseResult, judge: Judge) -> None:
         exercise = self._session.lesson.exercises[result.name]
@@ -266,34 +216,6 @@ class _Plugin:
             found = None
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
-
-
-def _exercise_of(item: pytest.Item) -> Exercise:
-    found = _mark_of(item).args[0]
-    assert isinstance(found, Exercise)
-    return found
-
-
-def _mark_of(item: pytest.Item) -> pytest.Mark:
-    mark = item.get_closest_marker("exercise")
-    if mark is None:
-        raise GraderDefect(
-            f"{item.nodeid} belongs to no exercise: declare it with @<exercise>.test"
-        )
-    return mark
-
-
-def _title_of(item: pytest.Item) -> str:
-    """The test's docstring, then the case."""
-    function: Any = getattr(item, "obj", None)
-    lines = (function.__doc__ or item.name).strip().split("\n")
-    case = getattr(item, "callspec", None)
-    return f"{lines[0].rstrip('.')}: {case.params['case']}" if case else lines[0]
-
-
-def _reason(report: pytest.TestReport) -> str:
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return reason.removeprefix("Skipped: ")
 
 
 def _rounded(points: float) -> float:

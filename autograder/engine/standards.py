@@ -14,6 +14,7 @@ import torch
 import autograder.spec.probes
 from autograder.engine import codec
 from autograder.engine.comparison import ANYTHING, Mismatch, Standard, compare
+from autograder.engine.fingerprint import Fingerprint, fingerprint
 from autograder.engine.trial import cast, run_trial
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise, Make, Mistake
@@ -52,6 +53,13 @@ class Observation:
     changed: list[str] = field(default_factory=list)
     error: dict[str, Any] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
+    _fingerprints: list[Fingerprint | None] = field(default_factory=list, repr=False)
+
+    def fingerprint(self, dtype: torch.dtype, loosen: float) -> Fingerprint | None:
+        """The outcome laid flat; of one case in one setting, and so made once."""
+        if not self._fingerprints:
+            self._fingerprints.append(fingerprint(self.outcome, dtype, loosen))
+        return self._fingerprints[0]
 
 
 class Standards:

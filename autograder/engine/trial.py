@@ -42,7 +42,7 @@ def run_trial(
     """
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
-    torch.manual_seed(seed)
+    seed_generators(seed, device)
     with fake_mode() if device == "fake" else nullcontext():
         placed = place(dict(inputs), device)
         before = None if device == "fake" else place(dict(inputs), device)
@@ -52,6 +52,17 @@ def run_trial(
             return {"status": "unjudged", "reason": type(error).__name__}
         changed = [] if before is None else _changed(before, placed)
     return {"status": "returned", "outcome": outcome, "changed": changed}
+
+
+def seed_generators(seed: int, device: str) -> None:
+    """Seed the generators that code on a device can draw from.
+
+    torch.manual_seed would do the same at a millisecond a call: for every kind of accelerator
+    that is not there, it keeps the call and its stack for later.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device == "cuda":
+        torch.cuda.manual_seed_all(seed)
 
 
 def cast(tree: Any, dtype: torch.dtype) -> Any:
