@@ -10,10 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
-from autograder.gradebook.bookkeeper import Bookkeeper, Busy
+from autograder.gradebook.bookkeeper import Bookkeeper
 from autograder.gradebook.classwork import Classwork
 from autograder.gradebook.course import Course, Handed, UnfitCourse
+from autograder.gradebook.fault import Unwritable
 from autograder.gradebook.grader import GradingRefused
+from autograder.gradebook.journal import Busy
+from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.tally import Tally
 from autograder.gradebook.verdicts import Verdicts
 
@@ -39,15 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Grade, enter the grades, print what came of it; 1 where something needs a person."""
+    """Grade, enter the grades, print what came of it; 1 where something needs a person.
+
+    Raises:
+        CommandError: nothing could be graded, or not all of it could be kept; what was kept
+            is not graded again.
+    """
     if options.jobs < 1:
         raise shared.UsageError(f"--jobs {options.jobs}: at least 1 is needed")
     if options.json:
         options.json = options.json.absolute()
-    try:
-        course = Course(options.course, Path(options.assignment).name)
-    except (UnfitCourse, OSError) as error:
-        raise CommandError(str(error)) from None
+    course = _course(options)
     options.device = options.device or course.device
     device = shared.device_of(options)
     handed = _chosen(course, options.student)
@@ -58,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     bookkeeper = Bookkeeper(course, device)
     tally = Tally(course, handed)
     try:
-        with bookkeeper.alone(), _progress() as progress:
+        with course.journal.alone(), _progress() as progress:
             bar = progress.add_task("notebooks", total=len(submissions))
             for graded in work.grade(submissions):
                 tally.add(graded, progress.console)
@@ -68,12 +73,27 @@ def run(options: argparse.Namespace) -> int:
             for student in students:
                 tally.write(student, bookkeeper)
                 progress.advance(bar)
-    except (GradingRefused, Busy) as error:
+    except (GradingRefused, Busy, NotKept) as error:
         raise CommandError(f"nothing was entered in the gradebook: {error}") from None
+    except Unwritable as error:
+        raise CommandError(
+            f"the grades of {tally.entered} students were entered; all verdicts are kept in "
+            f"{course.journal.folder}: {error}"
+        ) from None
     tally.print(Console())
     if options.json:
         shared.write_json(options.json, tally.to_dict())
     return UNGRADED if tally.troubles else GRADED
+
+
+def _course(options: argparse.Namespace) -> Course:
+    try:
+        return Course(options.course, Path(options.assignment).name)
+    except UnfitCourse as error:
+        kind = shared.UsageError if error.unknown else CommandError
+        raise kind(str(error)) from None
+    except OSError as error:
+        raise shared.UsageError(f"--course {options.course}: {error.strerror}") from None
 
 
 def _chosen(course: Course, wanted: list[str] | None) -> list[Handed]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from nbgrader.converters import Autograde, NbGraderException
+from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.gradebook.course import Course
+from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
 from autograder.gradebook.scores import is_scored
 from autograder.gradebook.submission import Submission
+from autograder.gradebook.timestamp import timestamp_in
 
 
 class NotWritten(RuntimeError):
     """nbgrader could not write a student's grades; the message is what it said."""
-
-
-class Busy(RuntimeError):
-    """Another run is grading the same assignment."""
 
 
 class Bookkeeper:
@@ -40,24 +37,31 @@ class Bookkeeper:
         config.SubmissionExporter.device = device
 
     def is_written(self, records: Mapping[Submission, Record]) -> bool:
-        """Whether the gradebook and autograded/ hold exactly these verdicts of a student's."""
-        first = next(iter(records))
-        coursedir = self._course.coursedir
-        keys = {submission.name: record.key for submission, record in records.items()}
-        graded = [self._course.autograded(submission) for submission in records]
-        return (
-            self._course.journal.finished(first.student) == keys
-            and all(path.is_file() for path in graded)
-            and coursedir.get_existing_timestamp(str(first.path.parent))
-            == coursedir.get_existing_timestamp(str(graded[0].parent))
-            and is_scored(coursedir, first.student)
-        )
+        """Whether the gradebook and autograded/ hold exactly these verdicts of a student's.
+
+        Raises:
+            Unwritable: the gradebook cannot even be read.
+        """
+        student = next(iter(records)).student
+        finished = self._course.journal.finished(student) or {}
+        seals = {submission.name: record.seal for submission, record in records.items()}
+        if finished.get("seals") != seals:
+            return False
+        if not all(self._course.autograded(submission).is_file() for submission in records):
+            return False
+        if finished.get("timestamp") != timestamp_in(next(iter(records)).path.parent)[0]:
+            return False
+        try:
+            return is_scored(self._course.coursedir, student, finished.get("late", 0.0))
+        except SQLAlchemyError as error:
+            raise Unwritable(self._fault(str(error)) or str(error)) from None
 
     def write(self, student: str) -> None:
         """Run nbgrader's autograding for a student, reading the verdicts from the journal.
 
         Raises:
-            NotWritten: nbgrader stopped.
+            NotWritten: nbgrader stopped at this student.
+            Unwritable: it would at any other, too.
         """
         self._course.coursedir.student_id = glob.escape(student)
         complaints = _Complaints()
@@ -69,29 +73,17 @@ class Bookkeeper:
                 # SQLAlchemy's, on how nbgrader builds a submission; of no use to an instructor.
                 warnings.filterwarnings("ignore", module=r"nbgrader\.")
                 converter.start()
-        except NbGraderException as error:
-            told = [line for line in complaints.messages if line]
-            raise NotWritten("\n".join(told[:2]) or str(error)) from None
+        except (NbGraderException, SQLAlchemyError, OSError) as error:
+            told = [*complaints.messages, str(error)]
+            fault = self._fault("\n".join(told))
+            if fault:
+                raise Unwritable(fault) from None
+            raise NotWritten(complaints.reason or str(error)) from None
         finally:
             self._course.app.log.removeHandler(complaints)
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the assignment's journal, so that two runs do not write at once.
-
-        Raises:
-            Busy: another run holds it.
-        """
-        folder = self._course.journal.folder / self._course.assignment
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Busy(
-                    f"another run is grading {self._course.assignment}: wait for it to end"
-                ) from None
-            yield
+    def _fault(self, told: str) -> str | None:
+        return fault_of(told, self._course.coursedir)
 
 
 class _Complaints(logging.Handler):
@@ -100,6 +92,12 @@ class _Complaints(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.messages: list[str] = []
+
+    @property
+    def reason(self) -> str:
+        """The error itself, where nbgrader logged a traceback."""
+        traces = [message for message in self.messages if message.startswith("Traceback")]
+        return (traces[0].strip().split("\n")[-1] if traces else "".join(self.messages[:1])).strip()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())

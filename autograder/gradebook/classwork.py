@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 from autograder.gradebook.grader import Grader, GradingFailed, GradingRefused
 from autograder.gradebook.journal import Record
+from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.submission import Submission
 from autograder.gradebook.verdicts import Verdicts
 
 ATTEMPTS = 2
+Stop = GradingRefused | NotKept
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Classwork:
 
         Raises:
             GradingRefused: a required sandbox layer is missing; the rest is not graded.
+            NotKept: a verdict cannot be written to the journal; nor could the rest be.
         """
         waiting: deque[Submission] = deque()
         for submission in sorted(submissions, key=lambda s: (s.lesson, s.student)):
@@ -64,15 +67,13 @@ class Classwork:
         with self._workers(waiting) as done:
             for _ in range(len(waiting)):
                 outcome = done.get()
-                if isinstance(outcome, GradingRefused):
+                if not isinstance(outcome, Graded):
                     raise outcome
                 yield outcome
 
     @contextmanager
-    def _workers(
-        self, waiting: deque[Submission]
-    ) -> Iterator[queue.SimpleQueue[Graded | GradingRefused]]:
-        done: queue.SimpleQueue[Graded | GradingRefused] = queue.SimpleQueue()
+    def _workers(self, waiting: deque[Submission]) -> Iterator[queue.SimpleQueue[Graded | Stop]]:
+        done: queue.SimpleQueue[Graded | Stop] = queue.SimpleQueue()
         todo = deque(waiting)
         threads = [
             threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
@@ -93,7 +94,7 @@ class Classwork:
         self,
         grader: Grader,
         todo: deque[Submission],
-        done: queue.SimpleQueue[Graded | GradingRefused],
+        done: queue.SimpleQueue[Graded | Stop],
     ) -> None:
         while True:
             try:
@@ -102,8 +103,8 @@ class Classwork:
                 return
             try:
                 done.put(self._graded(submission, grader))
-            except GradingRefused as refused:
-                done.put(refused)
+            except (GradingRefused, NotKept) as stop:
+                done.put(stop)
                 return
 
     def _graded(self, submission: Submission, grader: Grader) -> Graded:
@@ -113,6 +114,8 @@ class Classwork:
                 return Graded(submission, self._verdicts.of(submission, grader))
             except GradingFailed as error:
                 failure = str(error)
-            except OSError as error:
-                failure = f"the verdict could not be kept: {error}"
+            except (GradingRefused, NotKept):
+                raise
+            except Exception as error:  # unseen, it would have the class wait for ever
+                failure = f"grading it failed in a way that it should not: {error!r}"
         return Graded(submission, None, failure)

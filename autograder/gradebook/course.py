@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,22 @@ from nbgrader.coursedir import CourseDirectory
 from autograder.gradebook import preflight
 from autograder.gradebook.configuration import grade_by_engine
 from autograder.gradebook.journal import FOLDER, Journal
-from autograder.gradebook.submission import Submission
+from autograder.gradebook.submission import Submission, strangers_in
+from autograder.gradebook.timestamp import existing_timestamp, timestamp_in
+
+MOST_TOLD = 3
 
 
 class UnfitCourse(RuntimeError):
-    """The course folder is not ready for grading; the message says what to do."""
+    """The course folder is not ready for grading; the message says what to do.
+
+    Attributes:
+        unknown: whether it has no such assignment.
+    """
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 @dataclass(frozen=True)
@@ -32,11 +44,13 @@ class Handed:
         student: the student's id.
         submissions: the lessons' notebooks among it.
         strays: notebooks that no lesson is called after.
+        troubles: what a person should know of the folder.
     """
 
     student: str
     submissions: tuple[Submission, ...]
     strays: tuple[str, ...]
+    troubles: tuple[str, ...] = ()
 
 
 class Course:
@@ -45,6 +59,9 @@ class Course:
     Args:
         folder: the course's; becomes the working folder, as nbgrader expects.
         assignment: the assignment's name.
+
+    Attributes:
+        unnamed: submitted folders whose names are not UTF-8, which no gradebook can hold.
 
     Raises:
         UnfitCourse: the assignment's source is missing, or the gradebook does not fit it.
@@ -61,11 +78,14 @@ class Course:
         grade_by_engine(self.app.config)
         self.coursedir: CourseDirectory = self.app.coursedir
         self.coursedir.assignment_id = assignment
+        self.coursedir.get_existing_timestamp = existing_timestamp
+        self.unnamed: list[str] = []
         try:
             self._sources = preflight.source_notebooks(self.coursedir)
             preflight.check_gradebook(self.coursedir, self._sources)
         except NbGraderException as error:
-            raise UnfitCourse(str(error)) from None
+            unknown = isinstance(error, preflight.UnknownAssignment)
+            raise UnfitCourse(str(error), unknown=unknown) from None
 
     @property
     def assignment(self) -> str:
@@ -89,7 +109,9 @@ class Course:
             assignment_id=glob.escape(self.assignment),
         )
         folders = [path for path in Path(self.coursedir.root).glob(pattern) if path.is_dir()]
-        return sorted((self._handed(folder) for folder in folders), key=lambda h: h.student)
+        named = [folder for folder in folders if _is_text(str(folder))]
+        self.unnamed = [repr(str(folder)) for folder in folders if folder not in named]
+        return sorted((self._handed(folder) for folder in named), key=lambda h: h.student)
 
     def autograded(self, submission: Submission) -> Path:
         """Where nbgrader writes the graded notebook."""
@@ -108,7 +130,20 @@ class Course:
             if name in self._sources
         )
         strays = tuple(name for name in names if name not in self._sources)
-        return Handed(student, submissions, strays)
+        return Handed(student, submissions, strays, tuple(self._troubles(folder)))
+
+    def _troubles(self, folder: Path) -> Iterator[str]:
+        _, wrong = timestamp_in(folder)
+        if wrong:
+            yield (
+                f"{folder / 'timestamp.txt'} cannot be used, for {wrong}: the work counts as "
+                "handed in on time until you write the time into that file"
+            )
+        left_out = strangers_in(folder, self.coursedir.max_dir_size)
+        for path, why in left_out[:MOST_TOLD]:
+            yield f"{path} {why}; it is left out"
+        if len(left_out) > MOST_TOLD:
+            yield f"{len(left_out) - MOST_TOLD} more such files in {folder} are left out"
 
     @property
     def lessons(self) -> list[str]:
@@ -120,3 +155,11 @@ class Course:
 
     def _setting(self, name: str, default: Any) -> Any:
         return self.app.config.SubmissionExporter.get(name, default)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import shutil
 from collections.abc import Callable
@@ -16,13 +17,16 @@ from traitlets import Bool, Enum, List, Unicode
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.gradebook import preflight
 from autograder.gradebook.grader import GradingFailed, GradingRefused, shared_grader
-from autograder.gradebook.journal import FOLDER, Journal, Record
+from autograder.gradebook.journal import FOLDER, Busy, Journal, Record
+from autograder.gradebook.jsonfile import NotKept, not_kept
 from autograder.gradebook.repair import Repair
-from autograder.gradebook.scores import forget_unscored
+from autograder.gradebook.scores import forget_unscored, seconds_late
 from autograder.gradebook.submission import Submission, strangers_in, text_of
+from autograder.gradebook.timestamp import existing_timestamp, timestamp_in
 from autograder.gradebook.verdicts import Verdicts
 
 Hook = Callable[..., Any]
+MAX_STRANGERS = 20
 
 
 class SubmissionExporter(NotebookExporter):
@@ -46,6 +50,8 @@ class SubmissionExporter(NotebookExporter):
         False, help="Take verdicts as they are journaled, such as `forwardpass grade` made them."
     ).tag(config=True)
 
+    _not_begun: NotKept | None = None
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         if isinstance(self.parent, Autograde):
@@ -59,6 +65,8 @@ class SubmissionExporter(NotebookExporter):
         self, filename: str, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[Any, dict[str, Any]]:
         """Read a submission as nbgrader's sanitizing step should see it: repaired."""
+        if self._not_begun:
+            raise self._not_begun
         told = (resources or {}).get("nbgrader")
         if told is None or not self._is_submission(filename):
             return super().from_filename(filename, resources=resources, **kw)
@@ -74,7 +82,7 @@ class SubmissionExporter(NotebookExporter):
         except (GradingRefused, GradingFailed):
             forget_unscored(self._coursedir, student)
             raise
-        self._keys[name] = record.key
+        self._seals[name] = record.seal
         return record
 
     def _prepare(self, converter: Autograde) -> None:
@@ -84,19 +92,39 @@ class SubmissionExporter(NotebookExporter):
         preflight.check_gradebook(coursedir, self._sources)
         self._journal = Journal(Path(coursedir.root, self.journal_folder), coursedir.assignment_id)
         self._verdicts = Verdicts(self._journal, self.device, keep_errors=self.journal_only)
-        self._keys: dict[str, str] = {}
+        self._seals: dict[str, str] = {}
+        coursedir.get_existing_timestamp = existing_timestamp
         self._ignore_strangers(converter)
-        self._discard_interrupted(converter)
         self._start_grader(converter)
         converter.pre_convert_hook = self._after(converter.pre_convert_hook, self._begin)
         converter.post_convert_hook = self._after(converter.post_convert_hook, self._finish)
+        converter.convert_notebooks = self._alone(converter, converter.convert_notebooks)
+
+    def _alone(self, converter: Autograde, convert: Callable[[], None]) -> Callable[[], None]:
+        """Have nbgrader write while no other run does, and nothing that was half written stand."""
+
+        def alone() -> None:
+            # `forwardpass grade` holds the journal while it has nbgrader write.
+            holding = contextlib.nullcontext() if self.journal_only else self._journal.alone()
+            try:
+                with holding:
+                    self._discard_interrupted(converter)
+                    convert()
+            except (Busy, NotKept) as error:
+                self.log.error("Nothing was graded: %s", error)
+                raise NbGraderException(str(error)) from None
+
+        return alone
 
     def _ignore_strangers(self, converter: Autograde) -> None:
         """Have nbgrader copy no link, pipe or device of a submission to autograded/."""
         coursedir = converter.coursedir
         for folder in converter.assignments:
-            for path in strangers_in(Path(folder)):
-                self.log.warning("Not followed, for it is not an ordinary file: %s", path)
+            strangers = strangers_in(Path(folder), coursedir.max_dir_size)
+            if len(strangers) > MAX_STRANGERS:  # nbgrader compares each with every file
+                strangers = [(Path(folder), f"holds {len(strangers)} links, pipes and the like")]
+            for path, why in strangers:
+                self.log.warning("Not copied to autograded/, for it %s: %r", why, str(path))
                 pattern = glob.escape(str(path))  # absolute, so that it means this file alone
                 if pattern not in coursedir.ignore:
                     coursedir.ignore = [*coursedir.ignore, pattern]
@@ -104,16 +132,21 @@ class SubmissionExporter(NotebookExporter):
     def _discard_interrupted(self, converter: Autograde) -> None:
         """Have nbgrader do again what it was killed in, which it would skip as existing."""
         coursedir = converter.coursedir
-        for folder in converter.assignments:
+        for folder, notebooks in converter.assignments.items():
             student = self._student(folder)
             written = Path(
                 coursedir.format_path(
                     coursedir.autograded_directory, student, coursedir.assignment_id
                 )
             )
-            if written.is_dir() and self._journal.interrupted(student):
+            names = {Path(path).name for path in notebooks if Path(path).stem in self._sources}
+            whole = all(Path(written, name).is_file() for name in names)
+            if written.is_dir() and (not whole or self._journal.interrupted(student)):
                 self.log.warning("Grading was interrupted here and is done again: %s", written)
-                shutil.rmtree(written)
+                try:
+                    shutil.rmtree(written)
+                except OSError as error:
+                    raise not_kept(written, error) from None
 
     def _start_grader(self, converter: Autograde) -> None:
         """Start the engine before any submission is touched, where one is to be graded."""
@@ -128,11 +161,21 @@ class SubmissionExporter(NotebookExporter):
                     self._verdicts.prepare(submission.lesson, grader)
 
     def _begin(self, notebooks: list[str]) -> None:
-        self._keys = {}
-        self._journal.begin(self._student(str(Path(notebooks[0]).parent)))
+        self._seals, self._not_begun = {}, None
+        try:
+            self._journal.begin(self._student(str(Path(notebooks[0]).parent)))
+        except NotKept as error:  # nbgrader takes no notice of what a hook raises
+            self._not_begun = error
 
     def _finish(self, notebooks: list[str]) -> None:
-        self._journal.finish(self._student(str(Path(notebooks[0]).parent)), self._keys)
+        folder = Path(notebooks[0]).parent
+        student = self._student(str(folder))
+        written = {
+            "seals": self._seals,
+            "timestamp": timestamp_in(folder)[0],
+            "late": seconds_late(self._coursedir, student),
+        }
+        self._journal.finish(student, written)
 
     @staticmethod
     def _after(configured: Hook | None, ours: Hook) -> Hook:

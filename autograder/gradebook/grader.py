@@ -17,6 +17,7 @@ from autograder.engine.verdict import Verdict
 from autograder.lesson import ROOT
 
 END_SECONDS = 10.0
+PROGRAM = ("-m", "autograder.gradebook.grader_process")
 
 
 class GradingRefused(RuntimeError):
@@ -109,8 +110,7 @@ class Grader:
 
     def _start(self) -> None:
         self._prepared = {}
-        command = [sys.executable, "-m", "autograder.gradebook.grader_process"]
-        command += ["--device", self._device]
+        command = [sys.executable, *PROGRAM, "--device", self._device]
         for layer in self._without:
             command += ["--without-layer", layer]
         with self._starting:
@@ -149,7 +149,7 @@ class Grader:
             self._asking = False
         if not line:
             raise GradingFailed(self._how_it_ended())
-        reply: dict[str, Any] = json.loads(line)
+        reply: dict[str, Any] = json.loads(line, object_hook=_writable)
         if "refused" in reply:
             raise GradingRefused(str(reply["refused"]))
         if "defect" in reply:
@@ -161,6 +161,17 @@ class Grader:
     def _how_it_ended(self) -> str:
         status = self._process.wait() if self._process else None
         return f"the grader process has ended (exit status {status}): grade again"
+
+
+def _writable(data: dict[str, Any]) -> dict[str, Any]:
+    """Without the halves of surrogate pairs that a student's error may hold; no file takes them."""
+    return {key: _whole(value) for key, value in data.items()}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    return [_whole(part) for part in value] if isinstance(value, list) else value
 
 
 _shared: dict[tuple[str, tuple[str, ...]], Grader] = {}

@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -24,6 +27,8 @@ from autograder.engine.verdict import Verdict
 from autograder.lesson import Lesson, find_lesson
 
 Request = dict[str, Any]
+ORDERLY_SECONDS = 1.0
+UNWIND_SECONDS = 4.0
 
 
 class Desk:
@@ -89,6 +94,22 @@ class Desk:
         self._replies.flush()
 
 
+def _end_with_parent(requests: int, ended: threading.Event) -> None:
+    """End soon when whoever asks was killed, though it be in the middle of a notebook.
+
+    The zygote sees this process go, and ends with its workers. Where the one who asks has
+    closed its end in good order, the main thread ends by itself.
+    """
+    poller = select.poll()
+    poller.register(requests, 0)  # the other end's closing is told without being asked for
+    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll()):
+        pass
+    if not ended.wait(ORDERLY_SECONDS):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(UNWIND_SECONDS)
+        os._exit(1)
+
+
 def main() -> None:
     """Serve on standard input and output, out of reach of whatever prints."""
     parser = argparse.ArgumentParser()
@@ -98,6 +119,8 @@ def main() -> None:
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests, replies = os.dup(0), os.dup(1)
+    ended = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(requests, ended), daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     desk = Desk(os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8"))
@@ -105,6 +128,8 @@ def main() -> None:
         desk.serve(Policy(device=options.device, without=tuple(options.without_layer)))
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
+    finally:
+        ended.set()
 
 
 if __name__ == "__main__":

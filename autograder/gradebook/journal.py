@@ -1,25 +1,33 @@
 """Verdicts on disk, so that an unchanged notebook is never graded twice.
 
 ``journal/<assignment>/<student>/<lesson>.json`` holds one verdict with the key of everything it
-depends on; ``gradebook.state`` beside it says whether nbgrader's gradebook has it.
+depends on; ``gradebook.state`` beside it says which verdicts nbgrader's gradebook has.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-import os
-import tempfile
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autograder.engine.verdict import Verdict
+from autograder.gradebook.jsonfile import PART, not_kept, read_json, write_json
 from autograder.lesson import ROOT, Lesson
 
 FOLDER = "journal"
 STATE = "gradebook.state"
 ENGINE = ("engine", "spec")
+SLACK = 1e-3  # points are rounded
+
+
+class Busy(RuntimeError):
+    """Another run is grading the same assignment."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,11 @@ class Record:
         """Whether a person must look: it could not be read, or the grader itself failed."""
         return self.verdict is None or self.verdict.has_errors
 
+    @property
+    def seal(self) -> str:
+        """A digest of all of it: two gradings of one file share a key, and may differ in this."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         verdict = self.verdict.to_dict() if self.verdict else None
         return {
@@ -60,9 +73,14 @@ class Record:
         """Rebuild a record that ``to_dict`` wrote.
 
         Raises:
-            KeyError, TypeError: the data are of another version.
+            KeyError, TypeError, ValueError: the data are of another version, or damaged.
         """
-        verdict = Verdict.from_dict(data["verdict"]) if data["verdict"] else None
+        verdict = Verdict.from_dict(data["verdict"]) if data["verdict"] is not None else None
+        texts = [data[name] for name in ("key", "student", "lesson", "failure")]
+        if not all(isinstance(text, str) for text in texts) or (verdict is None) != bool(texts[3]):
+            raise TypeError("a record's fields are not what they should be")
+        if verdict is not None:
+            _check(verdict)
         return cls(data["key"], data["student"], data["lesson"], verdict, data["failure"])
 
 
@@ -83,34 +101,76 @@ class Journal:
         return self.folder / self.assignment / student / f"{name}.json"
 
     def read(self, student: str, name: str) -> Record | None:
-        """The record; None where there is none, or one of another version."""
-        data = _read_json(self.path(student, name))
+        """The record; None where there is none, or one of another version or student."""
+        data = read_json(self.path(student, name))
         try:
-            return Record.from_dict(data) if data else None
-        except (KeyError, TypeError):
+            record = Record.from_dict(data) if data else None
+        except (KeyError, TypeError, ValueError):
             return None
+        return record if record and record.student == student else None
 
     def write(self, name: str, record: Record) -> None:
-        """Keep a record, whole or not at all."""
-        _write_json(self.path(record.student, name), record.to_dict())
+        """Keep a record, whole or not at all.
+
+        Raises:
+            NotKept: the disk is full, or the folder may not be written.
+        """
+        write_json(self.path(record.student, name), record.to_dict())
 
     def begin(self, student: str) -> None:
-        """Remember that nbgrader is about to write this student's grades."""
-        _write_json(self._state(student), {"finished": None})
+        """Remember that nbgrader is about to write this student's grades.
 
-    def finish(self, student: str, keys: dict[str, str]) -> None:
-        """Remember that nbgrader has written the verdicts of these keys, by notebook."""
-        _write_json(self._state(student), {"finished": keys})
+        Raises:
+            NotKept: as in `write`.
+        """
+        write_json(self._state(student), {"finished": None})
 
-    def finished(self, student: str) -> dict[str, str] | None:
-        """The keys of the verdicts that nbgrader has written; None where it has not."""
-        found = (_read_json(self._state(student)) or {}).get("finished")
+    def finish(self, student: str, written: dict[str, Any]) -> None:
+        """Remember what nbgrader has written of this student's.
+
+        Raises:
+            NotKept: as in `write`.
+        """
+        write_json(self._state(student), {"finished": written})
+
+    def finished(self, student: str) -> dict[str, Any] | None:
+        """What nbgrader has written; None where it has not come to the end."""
+        found = (read_json(self._state(student)) or {}).get("finished")
         return found if isinstance(found, dict) else None
 
     def interrupted(self, student: str) -> bool:
         """Whether nbgrader began to write this student's grades and did not come to the end."""
-        state = _read_json(self._state(student))
+        state = read_json(self._state(student))
         return state is not None and state.get("finished") is None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the assignment's journal, so that two runs do not write at once.
+
+        What a run that was killed had half written is removed.
+
+        Raises:
+            Busy: another run holds it.
+            NotKept: as in `write`.
+        """
+        folder = self.folder / self.assignment
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / ".lock").open("w")
+        except OSError as error:
+            raise not_kept(folder, error) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy(
+                    f"another run is grading {self.assignment}: wait for it to end"
+                ) from None
+            except OSError as error:
+                raise not_kept(folder, error) from None
+            for half in folder.glob(f"*/.*{PART}"):
+                half.unlink(missing_ok=True)
+            yield
 
     def _state(self, student: str) -> Path:
         return self.folder / self.assignment / student / STATE
@@ -133,25 +193,10 @@ def key_of(data: bytes, judged_by: str) -> str:
     return hashlib.sha256(hashlib.sha256(data).digest() + judged_by.encode()).hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # ASCII, so that a student's broken surrogates cannot stop the writing.
-    text = json.dumps(data, indent=1) + "\n"
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _check(verdict: Verdict) -> None:
+    scores = [(verdict.score, verdict.max_score)]
+    scores += [(e.score, e.max_score) for e in verdict.exercises]
+    for score, most in scores:
+        numbers = isinstance(score, int | float) and isinstance(most, int | float)
+        if not numbers or not -SLACK <= score <= most + SLACK < math.inf:
+            raise ValueError(f"a score of {score!r} of {most!r}")

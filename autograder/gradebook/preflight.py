@@ -9,19 +9,30 @@ from typing import Any
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import NbGraderException
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.engine.notebook import UnreadableNotebook, read_notebook
+from autograder.gradebook.fault import fault_of
 from autograder.lesson import UnknownLesson, find_lesson
+
+
+class UnknownAssignment(NbGraderException):
+    """The course folder has no such assignment."""
 
 
 def source_notebooks(coursedir: CourseDirectory) -> dict[str, dict[str, Any]]:
     """The assignment's own notebooks by name.
 
     Raises:
-        NbGraderException: there is none, or one that is not a lesson of this course.
+        UnknownAssignment: there is no folder of it.
+        NbGraderException: there is no notebook, or one that is not a lesson of this course.
     """
     assignment = coursedir.assignment_id
     folder = Path(coursedir.format_path(coursedir.source_directory, ".", assignment))
+    if not folder.is_dir():
+        known = sorted(path.name for path in folder.parent.glob("*") if path.is_dir())
+        there = f"there is {', '.join(known)}" if known else "there is none"
+        raise UnknownAssignment(f"{folder} is no assignment's source; {there}")
     paths = sorted(folder.glob("*.ipynb"))
     if not paths:
         raise NbGraderException(
@@ -51,8 +62,16 @@ def check_gradebook(coursedir: CourseDirectory, sources: dict[str, dict[str, Any
     """Compare the gradebook's cells and points with the source's.
 
     Raises:
-        NbGraderException: they differ, so that scores would be lost or wrong.
+        NbGraderException: they differ, so that scores would be lost or wrong; or the gradebook
+            cannot be used.
     """
+    try:
+        _compare(coursedir, sources)
+    except SQLAlchemyError as error:
+        raise NbGraderException(fault_of(str(error), coursedir) or str(error)) from None
+
+
+def _compare(coursedir: CourseDirectory, sources: dict[str, dict[str, Any]]) -> None:
     assignment = coursedir.assignment_id
     again = f"run `nbgrader generate_assignment {assignment} --force`, then grade again"
     with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:

@@ -33,7 +33,9 @@ class Tally:
     entered: int = 0
 
     def __post_init__(self) -> None:
+        self.troubles += [(name, "rename it in UTF-8 text") for name in self.course.unnamed]
         for one in self.handed:
+            self.troubles += [(one.student, trouble) for trouble in one.troubles]
             found = {submission.name for submission in one.submissions}
             missing = [name for name in self.course.lessons if name not in found]
             if missing and one.strays:
@@ -61,7 +63,7 @@ class Tally:
         if record is not None and record.verdict is not None and not graded.reused:
             verdict = record.verdict
             console.print(
-                f"{where}: {number(verdict.score)} of {number(verdict.max_score)}",
+                shown(f"{where}: {number(verdict.score)} of {number(verdict.max_score)}"),
                 markup=False,
                 highlight=False,
             )
@@ -71,7 +73,11 @@ class Tally:
         return sorted(s for s, all_of in self.graded.items() if all(g.record for g in all_of))
 
     def write(self, student: str, bookkeeper: Bookkeeper) -> None:
-        """Have a student's grades written where the gradebook does not have them."""
+        """Have a student's grades written where the gradebook does not have them.
+
+        Raises:
+            Unwritable: nobody's can be.
+        """
         mine = self.graded[student]
         records = {g.submission: g.record for g in mine if g.record is not None}
         if all(g.reused for g in mine) and bookkeeper.is_written(records):
@@ -92,18 +98,26 @@ class Tally:
         lines += [f"{student}: {trouble}" for student, trouble in self.troubles]
         for i, line in enumerate(lines):
             style = "yellow" if i else None
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            console.print(shown(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, for JSON."""
         return {
             "assignment": self.course.assignment,
             "submissions": [_entry(graded) for graded in self._all()],
-            "troubles": [{"student": s, "message": message} for s, message in self.troubles],
+            "troubles": [
+                {"student": shown(student), "message": shown(message)}
+                for student, message in self.troubles
+            ],
         }
 
     def _all(self) -> list[Graded]:
         return [graded for student in sorted(self.graded) for graded in self.graded[student]]
+
+
+def shown(text: str) -> str:
+    """A text of which a part is a student's, without what would steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _entry(graded: Graded) -> dict[str, Any]:

@@ -43,10 +43,12 @@ class Verdicts:
         Raises:
             GradingRefused: a required sandbox layer is missing.
             GradingFailed: the hidden tests cannot be collected, or the process ended.
+            NotKept: the verdict cannot be written to the journal.
         """
         found = self.journaled(submission)
         if found:
             return found
+        data = None
         try:
             data = submission.read()
             text = text_of(data, submission.path.name)
@@ -54,7 +56,7 @@ class Verdicts:
             verdict = grader.grade(submission.lesson, submission.path.name, text)
             record = Record(self._key(submission, data), *_whose(submission), verdict)
         except UnreadableNotebook as error:
-            record = Record(self._key(submission), *_whose(submission), None, str(error))
+            record = Record(self._key(submission, data), *_whose(submission), None, str(error))
         self.journal.write(submission.name, record)
         return record
 

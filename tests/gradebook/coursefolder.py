@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import standin
+
 from autograder.engine.notebook import grade_id
-from autograder.gradebook.journal import Journal
-from autograder.lesson import Lesson
+from autograder.gradebook.journal import Journal, Record
+from autograder.lesson import ROOT, Lesson
 
 SCORES = """
 select grade.auto_score, grade.manual_score, grade.needs_manual_grade, base_cell.name
@@ -29,6 +32,12 @@ PAGE = """
 select submitted_notebook.id from submitted_notebook
 join submitted_assignment on submitted_assignment.id = submitted_notebook.assignment_id
 where submitted_assignment.student_id = ?
+"""
+
+SETTINGS = """
+c.Exchange.root = {exchange!r}
+c.Exchange.cache = {cache!r}
+c.ExchangeCollect.check_owner = False
 """
 
 
@@ -60,18 +69,25 @@ class CourseFolder:
             "OMP_NUM_THREADS": "1",
         }
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str, stand_in: bool = False) -> list[str]:
+        """A command line; with a stand-in for the grader process, which takes no time."""
+        if stand_in:
+            return [sys.executable, "-c", standin.RUN, standin.__file__, *arguments]
         program, *rest = arguments
         if program == "forwardpass":
             return [str(Path(sys.executable).with_name(program)), *rest]
         return [sys.executable, "-m", program, *rest]
 
     def run(
-        self, *arguments: str, status: int | None = 0, folder: Path | None = None
+        self,
+        *arguments: str,
+        status: int | None = 0,
+        folder: Path | None = None,
+        stand_in: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``nbgrader …`` or ``forwardpass …`` in the course folder."""
         done = subprocess.run(
-            self.command(*arguments),
+            self.command(*arguments, stand_in=stand_in),
             cwd=folder or self.root,
             env=self.environment,
             capture_output=True,
@@ -102,6 +118,31 @@ class CourseFolder:
             rows = gradebook.execute(SCORES, [student]).fetchall()
         return {name: (auto, bool(manual)) for auto, _, manual, name in rows}
 
+    def students(self) -> list[str]:
+        """Who handed in."""
+        return sorted(path.parent.name for path in self.root.glob(f"submitted/*/{self.assignment}"))
+
+    def records(self) -> dict[str, Record]:
+        """What the journal holds of the lesson, by student."""
+        names = [path.name for path in self.journal.path("", "").parent.glob("*/")]
+        found = {name: self.journal.read(name, self.lesson.name) for name in sorted(names)}
+        return {name: record for name, record in found.items() if record}
+
+    def disagreements(self) -> list[str]:
+        """Where the gradebook, which must open and be whole, is not as the journal says."""
+        with contextlib.closing(sqlite3.connect(self.root / "gradebook.db")) as gradebook:
+            found = [row[0] for row in gradebook.execute("pragma integrity_check")]
+        wrong = [] if found == ["ok"] else found
+        for student, record in self.records().items():
+            exercises = record.verdict.exercises if record.verdict else []
+            meant = {f"{e.name}_tests": (e.score, False) for e in exercises}
+            entered = self.grades(student)
+            if record.verdict is None:
+                meant = dict.fromkeys(entered, (0.0, True))
+            if not entered or entered != meant:
+                wrong.append(f"{student}: journal {meant}, gradebook {entered}")
+        return wrong
+
     def page(self, student: str) -> str:
         """The formgrader's page of a student's notebook."""
         with contextlib.closing(sqlite3.connect(self.root / "gradebook.db")) as gradebook:
@@ -121,3 +162,16 @@ class CourseFolder:
                 chosen = answers.get(name, right)
                 cell["source"] = cell["source"] if chosen is None else chosen
         return notebook
+
+
+def made_course(root: Path, lesson: Lesson) -> CourseFolder:
+    """Make a course folder as nbgrader_config.py says that one is made."""
+    chapter = root / "source" / lesson.chapter
+    for folder in (chapter, root / "home", root / "exchange"):
+        folder.mkdir(parents=True)
+    (root / "exchange").chmod(0o777)
+    shutil.copy(lesson.source, chapter)
+    settings = SETTINGS.format(exchange=str(root / "exchange"), cache=str(root / "home" / "cache"))
+    config = (ROOT / "nbgrader_config.py").read_text(encoding="utf-8")
+    (root / "nbgrader_config.py").write_text(config + settings, encoding="utf-8")
+    return CourseFolder(root, lesson)

@@ -114,5 +114,5 @@ def test_nothing_but_ordinary_files_is_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(UnreadableNotebook, match=f"{name}.ipynb {why}"):
             read_file(tmp_path / f"{name}.ipynb")
-    found = {path.name for path in strangers_in(tmp_path)}
+    found = {path.name for path, _ in strangers_in(tmp_path)}
     assert found == {"link.ipynb", "pipe.ipynb"}

@@ -269,8 +269,10 @@ def test_a_gradebook_of_another_source_stops_the_command(course: CourseFolder) -
 def test_wrong_usage_says_what_there_is(course: CourseFolder) -> None:
     done = course.run("forwardpass", "grade", course.assignment, "--student", "nobody", status=2)
     assert "no submission of ch15_gan by nobody; there are submissions by ada" in done.stderr
-    done = course.run("forwardpass", "grade", "ch99_nothing", status=1)
-    assert "holds no notebook" in done.stderr
+    done = course.run("forwardpass", "grade", "ch99_nothing", status=2)
+    assert "ch99_nothing is no assignment's source; there is ch15_gan" in done.stderr
+    done = course.run("forwardpass", "grade", "ch15_gan", "--course", "nowhere", status=2)
+    assert "--course nowhere: No such file or directory" in done.stderr
 
 
 def test_without_our_configuration_right_answers_earn_nothing(course: CourseFolder) -> None:
