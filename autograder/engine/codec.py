@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,13 +26,21 @@ DTYPES = {
         torch.bool,
     )
 }  # fmt: skip
-MAX_BYTES = 64 << 20
-MAX_HEADER = 4 << 20
+MAX_BYTES = 16 << 20
+MAX_HEADER = 2 << 20
 MAX_DEPTH = 16
 MAX_NODES = 20_000
 MAX_DIMENSIONS = 12
 MAX_TEXT = 4_000
 DEVICES = ("cpu", "cuda", "fake")
+# A terminal, a web page or a UTF-8 file would obey these or choke on them: control characters but
+# for tab and newline, marks that turn the direction of text, halves of surrogate pairs.
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# Bound before a student's code could put something else in its place; and a subclass that lies
+# about itself is not asked.
+SHAPE, DTYPE, DEVICE, LAYOUT = Tensor.shape, Tensor.dtype, Tensor.device, Tensor.layout
 
 
 class ProtocolError(ValueError):
@@ -106,6 +115,11 @@ def plain(tree: Any) -> Any:
     return tree
 
 
+def printable(text: str) -> str:
+    """A text from a student, without what terminals, pages and files would take for orders."""
+    return UNPRINTABLE.sub("\ufffd", text)
+
+
 def _node(value: Any, buffers: list[bytes], budget: list[int], depth: int) -> list[Any]:
     budget[0] -= 1
     if budget[0] < 0 or depth > MAX_DEPTH:
@@ -161,14 +175,18 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
         name = str(value.dtype).removeprefix("torch.")
         return ["tensor", name, [int(n) for n in value.shape], device, None]
     with torch._C.DisableTorchFunctionSubclass():
-        name = str(value.dtype).removeprefix("torch.")
-        if value.layout != torch.strided or name not in DTYPES or value.device.type == "meta":
-            return ["opaque", f"a tensor with layout {value.layout} and dtype {value.dtype}"]
+        name = str(DTYPE.__get__(value)).removeprefix("torch.")
+        shape = tuple(int(n) for n in SHAPE.__get__(value))
+        device, layout = DEVICE.__get__(value).type, LAYOUT.__get__(value)
+        if device == "meta" and name in DTYPES:
+            return ["tensor", name, list(shape), "fake", None]
+        if layout != torch.strided or name not in DTYPES or device == "meta":
+            return ["opaque", f"a tensor with layout {layout} and dtype {name}"]
         flat = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
         if flat.numel() * flat.element_size() > MAX_BYTES:
-            raise ProtocolError(f"a tensor of shape {tuple(value.shape)} is too large to return")
+            raise ProtocolError(f"a tensor of shape {shape} is too large to return")
         data = flat.cpu().contiguous()
-        return ["tensor", name, list(value.shape), value.device.type, _put(data, buffers)]
+        return ["tensor", name, list(shape), device, _put(data, buffers)]
 
 
 def _put(data: Tensor | None, buffers: list[bytes]) -> int | None:
@@ -225,10 +243,10 @@ class _Reader:
         text: str = _typed(_fields(node, 1)[0], str)
         if len(text) > MAX_TEXT:
             raise ProtocolError("a text of the message is too long")
-        return text
+        return printable(text)
 
     def _read_opaque(self, node: list[Any], _depth: int) -> Opaque:
-        return Opaque(str(_typed(_fields(node, 1)[0], str))[:200])
+        return Opaque(printable(_typed(_fields(node, 1)[0], str)[:200]))
 
     def _read_list(self, node: list[Any], depth: int) -> list[Any]:
         return [self.value(part, depth + 1) for part in _typed(_fields(node, 1)[0], list)]
@@ -241,7 +259,7 @@ class _Reader:
         for pair in _typed(_fields(node, 1)[0], list):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ProtocolError("an entry of the message is malformed")
-            found[str(_typed(pair[0], str))[:200]] = self.value(pair[1], depth + 1)
+            found[printable(_typed(pair[0], str)[:200])] = self.value(pair[1], depth + 1)
         return found
 
     def _read_tensor(self, node: list[Any], _depth: int) -> Array:
@@ -255,6 +273,8 @@ class _Reader:
         if device == "fake" and size is None:
             return Array(name, tuple(shape), device, None)
         dtype = DTYPES[name]
+        if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # a tensor of none, with vast strides
+            raise ProtocolError("a tensor of the message has a malformed shape")
         expected = math.prod(shape) * dtype.itemsize
         if type(size) is not int or size != expected:
             raise ProtocolError("a tensor's bytes do not fit its shape")

@@ -9,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.engine.codec import Array, Opaque, ProtocolError, decode, encode, plain
+from autograder.engine.codec import (
+    Array,
+    Opaque,
+    ProtocolError,
+    decode,
+    encode,
+    plain,
+    printable,
+)
 
 VALUES = st.recursive(
     st.none()
@@ -29,7 +37,36 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_plain_values_survive(value):
-    assert decode(encode(value)) == value
+    assert decode(encode(value)) == without_control_characters(value)
+
+
+def without_control_characters(value):
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        clean = without_control_characters
+        return {clean(key): clean(inner) for key, inner in value.items()}
+    return [without_control_characters(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("order", ["\x1b[2J", "\x07", "\x9b1m", "\u202e", "\x00", "\ud800", "\r"])
+def test_texts_hold_nothing_that_a_terminal_or_a_file_would_obey(order):
+    for sent in (order, [order], {order: 1}):
+        told = json.dumps(decode(encode(sent)), ensure_ascii=False)
+        assert order not in told
+        assert told.encode()
+    assert decode(encode("a\tb\nµ → 你好 é")) == "a\tb\nµ → 你好 é"
+
+
+class Liar(torch.Tensor):
+    shape = property(lambda self: torch.Size([7]))
+    dtype = property(lambda self: torch.int64)
+    device = property(lambda self: torch.device("cuda"))
+
+
+def test_a_subclass_cannot_lie_about_its_shape_dtype_or_device():
+    back = decode(encode(torch.ones(2, 3).as_subclass(Liar)))
+    assert (back.shape, back.dtype, back.device) == ((2, 3), "float32", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +124,7 @@ def message(header: object, buffers: bytes = b"") -> bytes:
         message(["tensor", "float64", [2], "cpu", 16], b"\0" * 8),
         message(["tensor", "float64", [-1], "cpu", -8]),
         message(["tensor", "float64", [1 << 40, 1 << 40], "cpu", 8], b"\0" * 8),
+        message(["tensor", "float64", [1 << 24] * 3 + [0], "cpu", 0]),
         message(["tensor", "object", [1], "cpu", 8], b"\0" * 8),
         message(["tensor", "float64", [1], "mars", 8], b"\0" * 8),
         message(["tensor", "float64", [True], "cpu", 8], b"\0" * 8),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from autograder.engine.sandbox import landlock, privileges, seccomp
-from autograder.engine.sandbox.kernel import PR_SET_DUMPABLE, prctl
+from autograder.engine.sandbox import landlock, namespaces, privileges, seccomp
+from autograder.engine.sandbox.kernel import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 
 REQUIRED = ("no_new_privs", "rlimits", "landlock", "seccomp")
+SCRATCH_MEGABYTES = 64
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ def enter(confinement: Confinement, keep: int) -> Record:
     """
     record = Record()
     _close_descriptors(keep)
+    try:
+        record.in_force.append(namespaces.mount_scratch(confinement.scratch, SCRATCH_MEGABYTES))
+    except OSError as error:
+        record.missing["private scratch"] = str(error)
     os.chdir(confinement.scratch)
     os.environ.clear()
     os.environ.update(HOME=str(confinement.scratch), TMPDIR=str(confinement.scratch))
@@ -74,8 +80,10 @@ def enter(confinement: Confinement, keep: int) -> Record:
                 (confinement.scratch, Path("/dev/null"), *confinement.devices),
             ),
         ),
-        ("seccomp", seccomp.restrict),
+        ("seccomp", lambda: seccomp.restrict(cuda=bool(confinement.devices))),
     ]
+    # Without a process namespace, nothing else would end a worker whose zygote is gone.
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for name, put_in_force in sandbox:
         if name in confinement.without:
             record.missing[name] = "left out by the instructor"

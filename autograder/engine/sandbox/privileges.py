@@ -19,6 +19,7 @@ LAST_CAPABILITY = 63
 CAPABILITY_VERSION_3 = 0x20080522
 AMBIENT_CLEAR_ALL = 4
 MEBIBYTE = 1 << 20
+THREADS = 256
 
 
 def forbid_new_privileges() -> str:
@@ -64,11 +65,19 @@ def limit_resources(megabytes: int, cpu_seconds: int, disk_megabytes: int = 64) 
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
+    if _counts_for_us_alone():
+        limits[resource.RLIMIT_NPROC] = THREADS
     for kind, limit in limits.items():
         _, hard = resource.getrlimit(kind)
         bound = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (bound, bound))
     return f"rlimits ({megabytes} MiB)"
+
+
+def _counts_for_us_alone() -> bool:
+    """Whether the kernel counts our processes apart from the user's others: in a namespace."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
+        return file.read().split()[-1:] == ["1"]
 
 
 def _mapped_bytes() -> int:

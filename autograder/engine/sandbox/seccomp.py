@@ -33,7 +33,10 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200),
     "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242),
     "sendto": (44, 206), "sendmsg": (46, 211), "sendmmsg": (307, 269), "recvmsg": (47, 212),
-    "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190),
+    "recvmmsg": (299, 243),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "semget": (64, 190), "semop": (65, 193), "semtimedop": (220, 192), "semctl": (66, 191),
     "mq_open": (240, 180), "fanotify_init": (300, 262), "inotify_init1": (294, 26),
     "inotify_init": (253, None), "inotify_add_watch": (254, 27),
     # new processes and programs
@@ -61,6 +64,7 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "unshare": (272, 97), "setns": (308, 268), "open_tree": (428, 428),
     "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431),
     "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
+    "statmount": (457, 457), "listmount": (458, 458), "open_tree_attr": (467, 467),
     # identities
     "setuid": (105, 146), "setgid": (106, 144), "setreuid": (113, 145), "setregid": (114, 143),
     "setresuid": (117, 147), "setresgid": (119, 149), "setgroups": (116, 159),
@@ -76,10 +80,21 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "clock_adjtime": (305, 266), "sethostname": (170, 161), "setdomainname": (171, 162),
     "iopl": (172, None), "ioperm": (173, None), "personality": (135, 92),
     "modify_ldt": (154, None), "vhangup": (153, 58), "setrlimit": (160, 164),
-    "memfd_secret": (447, 447), "lookup_dcookie": (212, 18),
+    "memfd_secret": (447, 447), "lookup_dcookie": (212, 18), "io_setup": (206, 0),
+    "sync": (162, 81), "syncfs": (306, 267),
 }  # fmt: skip
+# Memory that no limit of the worker's counts; CUDA's driver may want it.
+MEMFD_CREATE = (319, 279)
 CLONE, CLONE3 = (56, 220), (435, 435)
 KILL, TGKILL, PRLIMIT = (62, 129), (234, 131), (302, 261)
+PRCTL, FCNTL, IOCTL, MMAP = (157, 167), (72, 25), (16, 29), (9, 222)
+# Outliving the zygote, dumping core, other processes' scheduling and memory.
+REFUSED_PRCTL = (1, 4, 28, 33, 35, 36, 62, 0x59616D61)
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal of one's choice to a process of one's choice, by way of
+# a pipe; F_SETLEASE, F_NOTIFY: holding up whoever opens a file.
+REFUSED_FCNTL = (8, 10, 15, 1024, 1026)
+REFUSED_IOCTL = (0x5452, 0x8901, 0x8902, 0x5412, 0x541C)  # the same by FIOSETOWN; typing for others
+MAP_STACK, SMALLEST_STACK = 0x20000, 1 << 20
 
 
 class _Instruction(ctypes.Structure):
@@ -95,7 +110,7 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction))]
 
 
-def restrict() -> str:
+def restrict(*, cuda: bool = False) -> str:
     """Refuse the denied system calls in this thread and what it starts, for good.
 
     Needs no_new_privs. Refused calls fail with EPERM, so that Python raises PermissionError.
@@ -108,14 +123,14 @@ def restrict() -> str:
     """
     if MACHINE not in AUDIT_ARCH:
         raise LayerUnavailable(0, f"no seccomp filter is written for {MACHINE}")
-    instructions = list(_instructions())
+    instructions = list(_instructions(cuda))
     array = (_Instruction * len(instructions))(*instructions)
     program = _Program(len(instructions), array)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
-    return f"seccomp ({len(DENIED) + 5} calls refused)"
+    return f"seccomp ({len(DENIED)} calls refused)"
 
 
-def _instructions() -> Iterator[_Instruction]:
+def _instructions(cuda: bool) -> Iterator[_Instruction]:
     column = 0 if MACHINE == "x86_64" else 1
     refuse = RET_ERRNO | errno.EPERM
     yield _Instruction(LOAD, 0, 0, OFFSET_ARCH)
@@ -128,7 +143,7 @@ def _instructions() -> Iterator[_Instruction]:
     # ENOSYS makes libc fall back on clone, whose flags a filter can read.
     yield _Instruction(JUMP_EQUAL, 0, 1, CLONE3[column])
     yield _Instruction(RETURN, 0, 0, RET_ERRNO | errno.ENOSYS)
-    for numbers in DENIED.values():
+    for numbers in (*DENIED.values(), *(() if cuda else (MEMFD_CREATE,))):
         if numbers[column] is not None:
             yield _Instruction(JUMP_EQUAL, 0, 1, numbers[column])
             yield _Instruction(RETURN, 0, 0, refuse)
@@ -140,7 +155,38 @@ def _instructions() -> Iterator[_Instruction]:
     yield from _guarded(
         PRLIMIT[column], [(third, JUMP_EQUAL, 0), (third + 4, JUMP_EQUAL, 0)], refuse
     )
+    second = OFFSET_ARGS + 8
+    yield from _refused_where(PRCTL[column], OFFSET_ARGS, REFUSED_PRCTL, refuse)
+    yield from _refused_where(FCNTL[column], second, REFUSED_FCNTL, refuse)
+    yield from _refused_where(IOCTL[column], second, REFUSED_IOCTL, refuse)
+    yield from _stacks_of_size(MMAP[column], RET_ERRNO | errno.ENOMEM)
     yield _Instruction(RETURN, 0, 0, RET_ALLOW)
+
+
+def _refused_where(
+    number: int, offset: int, values: tuple[int, ...], refuse: int
+) -> Iterator[_Instruction]:
+    """Refuse one call where an argument has one of these values."""
+    yield _Instruction(JUMP_EQUAL, 0, 2 * len(values) + 2, number)
+    yield _Instruction(LOAD, 0, 0, offset)
+    for value in values:
+        yield _Instruction(JUMP_EQUAL, 0, 1, value)
+        yield _Instruction(RETURN, 0, 0, refuse)
+    yield _Instruction(RETURN, 0, 0, RET_ALLOW)
+
+
+def _stacks_of_size(mmap: int, refuse: int) -> Iterator[_Instruction]:
+    """Refuse small stacks, so that the limit on memory is a limit on threads as well."""
+    length, flags = OFFSET_ARGS + 8, OFFSET_ARGS + 24
+    yield _Instruction(JUMP_EQUAL, 0, 8, mmap)
+    yield _Instruction(LOAD, 0, 0, flags)
+    yield _Instruction(JUMP_SET, 0, 4, MAP_STACK)
+    yield _Instruction(LOAD, 0, 0, length + 4)
+    yield _Instruction(JUMP_GREATER_EQUAL, 2, 0, 1)
+    yield _Instruction(LOAD, 0, 0, length)
+    yield _Instruction(JUMP_GREATER_EQUAL, 0, 1, SMALLEST_STACK)
+    yield _Instruction(RETURN, 0, 0, RET_ALLOW)
+    yield _Instruction(RETURN, 0, 0, refuse)
 
 
 def _guarded(
