@@ -59,9 +59,9 @@ def test_texts_hold_nothing_that_a_terminal_or_a_file_would_obey(order):
 
 
 class Liar(torch.Tensor):
-    shape = property(lambda self: torch.Size([7]))
-    dtype = property(lambda self: torch.int64)
-    device = property(lambda self: torch.device("cuda"))
+    shape = property(lambda _self: torch.Size([7]))
+    dtype = property(lambda _self: torch.int64)
+    device = property(lambda _self: torch.device("cuda"))
 
 
 def test_a_subclass_cannot_lie_about_its_shape_dtype_or_device():
