@@ -162,6 +162,8 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
         return ["tensor", name, [int(n) for n in value.shape], device, None]
     with torch._C.DisableTorchFunctionSubclass():
         name = str(value.dtype).removeprefix("torch.")
+        if value.device.type == "meta" and name in DTYPES:
+            return ["tensor", name, [int(n) for n in value.shape], "fake", None]
         if value.layout != torch.strided or name not in DTYPES or value.device.type == "meta":
             return ["opaque", f"a tensor with layout {value.layout} and dtype {value.dtype}"]
         flat = value.detach().as_subclass(Tensor).resolve_conj().resolve_neg()
