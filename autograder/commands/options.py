@@ -113,7 +113,7 @@ def write_json(path: Path, data: Any) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "replace"))  # a student may send lone surrogates
         temporary.replace(path)
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from None

@@ -75,7 +75,7 @@ def _compare(outcome: Any, truth: Any, own: Any, standard: Standard, where: str)
         return _compare_bool(outcome, own, where)
     if isinstance(own, int):
         value = _scalar(outcome)
-        if value is None or value != int(value):
+        if value is None or not math.isfinite(value) or value != int(value):
             return Mismatch("type", f"{where} should be an int, but is {kind_of(outcome)}.")
         return None if int(value) == own else Mismatch("value", f"{where} is not the right number.")
     if isinstance(own, float):

@@ -15,8 +15,12 @@ from autograder.engine.spawner import Worker, WorkerDied, Zygote
 from autograder.engine.standards import Observation, Setting, Standards
 from autograder.spec import Case, Exercise
 
-CELL_SECONDS = 20.0
+CELL_SECONDS = 20.0  # for one cell
+CELLS_SECONDS = 60.0  # for all of a notebook's cells, each time that they run
 MAX_DEATHS = 3
+MAX_CELL_DEATHS = 5
+REPLY_BYTES = 1 << 20  # beside what the reference's own reply would take
+MAX_KIND, MAX_TOLD, MAX_FRAMES, MAX_FRAME = 100, 600, 8, 300
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Judge:
     _worker: Worker | None = None
     _megabytes: int = 0
     _deaths: dict[str, int] = field(default_factory=dict)
+    _cell_deaths: int = 0
     _spent: dict[str, float] = field(default_factory=dict)
     _uses: dict[str, list[ForbiddenUse]] = field(default_factory=dict)
 
@@ -90,6 +95,7 @@ class Judge:
             reply = worker.ask(
                 "run",
                 min(case.seconds, left),
+                reply_bytes=self._reply_bytes(exercise, case, setting),
                 exercise=name,
                 scenario=self.standards.scenario(case),
                 inputs=codec.encode(inputs),
@@ -127,21 +133,48 @@ class Judge:
         forbidden = {n for e in self.standards.lesson.exercises.values() for n in e.forbids}
         worker = self.zygote.fork(megabytes=megabytes, forbidden=sorted(forbidden))
         last = {cell.exercise: i for i, cell in enumerate(self.cells) if cell.exercise}
+        deadline = time.monotonic() + CELLS_SECONDS
         for i, cell in enumerate(self.cells):
-            known = self.failures.get(i)
-            if known is None or known.message.startswith("stopped"):
-                try:
-                    reply = worker.ask("cell", CELL_SECONDS, name=cell.name, source=cell.source)
-                except WorkerDied as death:
-                    self.failures[i] = CellFailure(cell, f"the cell {death}")
-                    return None
-                if reply.get("status") == "raised":
-                    self.failures[i] = _cell_failure(cell, reply)
-            if cell.exercise in self.stand_ins and last[cell.exercise] == i:
-                self._replace(worker, cell.exercise or "")
-        for name in self.stand_ins - set(last):
-            self._replace(worker, name)
+            try:
+                self._run_cell(worker, i, deadline)
+                if cell.exercise in self.stand_ins and last[cell.exercise] == i:
+                    self._replace(worker, cell.exercise or "")
+            except WorkerDied as death:
+                self.failures[i] = CellFailure(cell, f"the cell {death}")
+                self._cell_deaths += 1
+                return None
+        try:
+            for name in self.stand_ins - set(last):
+                self._replace(worker, name)
+        except WorkerDied:
+            self._cell_deaths += 1
+            return None
         return worker
+
+    def _run_cell(self, worker: Worker, i: int, deadline: float) -> None:
+        cell, known = self.cells[i], self.failures.get(i)
+        if known is not None and not known.message.startswith("stopped"):
+            return
+        if self._may_run(i, cell, deadline):
+            reply = worker.ask("cell", CELL_SECONDS, name=cell.name, source=cell.source)
+            if reply.get("status") == "raised":
+                self.failures[i] = _cell_failure(cell, reply)
+
+    def _may_run(self, i: int, cell: RunnableCell, deadline: float) -> bool:
+        """Whether the notebook's cells have time left, and have not killed too many workers."""
+        reason = ""
+        if time.monotonic() > deadline:
+            reason = f"the notebook's cells take longer than {CELLS_SECONDS:g} s"
+        elif self._cell_deaths >= MAX_CELL_DEATHS:
+            reason = f"cells before it ended the Python process {self._cell_deaths} times"
+        if reason:
+            self.failures[i] = CellFailure(cell, f"was left out: {reason}")
+        return not reason
+
+    def _reply_bytes(self, exercise: Exercise, case: Case, setting: Setting) -> int:
+        """How much a right or wrong answer to a case may plausibly send."""
+        reference = self.standards.reference(exercise, case, setting)
+        return REPLY_BYTES + 4 * reference.bytes
 
     def _replace(self, worker: Worker, name: str) -> None:
         exercise = self.standards.lesson.exercises[name]
@@ -164,8 +197,10 @@ def _cell_failure(cell: RunnableCell, reply: dict[str, Any]) -> CellFailure:
 
 def tell_error(error: dict[str, Any]) -> str:
     """A student's own error in a few lines, as the worker described it."""
-    kind, message = str(error.get("type", "an error")), str(error.get("message", ""))
+    kind = str(error.get("type", "an error"))[:MAX_KIND]
+    message = str(error.get("message", ""))[:MAX_TOLD]
     frames = error.get("frames")
-    lines = [f for f in frames if isinstance(f, str)] if isinstance(frames, list) else []
+    told = frames[-MAX_FRAMES:] if isinstance(frames, list) else []
+    lines = [frame[:MAX_FRAME] for frame in told if isinstance(frame, str)]
     head = f"{kind}: {message}" if message else kind
     return "\n".join([head, *(f"  in cell {line}" for line in lines)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import torch
 
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
-from autograder.engine.judge import Judge
+from autograder.engine.judge import CellFailure, Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.recognition import recognise
 from autograder.engine.spawner import Zygote
@@ -32,6 +33,9 @@ PYTEST_ARGUMENTS = (
     "-p", "no:xdist", "-p", "no:randomly", "-p", "no:warnings", "-p", "no:hypothesispytest",
     "-o", "addopts=", "-o", "markers=exercise: what a hidden test judges",
 )  # fmt: skip
+
+
+MAX_CELL_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,7 @@ class _Plugin:
     def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
         with Judge(self._session.zygote, self._session.standards, job.cells) as judge:
             results = self._run(tests, judge, job.only)
-            cell_errors = [
-                f"cell {failure.cell.name} {failure.message}"
-                for failure in judge.failures.values()
-                if failure.cell.exercise is None
-            ]
+            cell_errors = _cell_errors(judge.failures.values())
         for name in self._session.lesson.exercises:
             if name in results and results[name].score < results[name].max_score:
                 self._carry(tests, judge, results, name)
@@ -207,15 +207,25 @@ class _Plugin:
             passed = any(t.outcome == PASSED for t in result.tests)
             if not passed:
                 result.score = 0.0
-        for use in judge.uses(exercise):
-            result.flags.append(f"uses {use.name} in cell {use.cell}, line {use.line}: {use.text}")
         try:
+            for use in judge.uses(exercise):
+                told = f"uses {use.name} in cell {use.cell}, line {use.line}: {use.text}"
+                result.flags.append(told)
             records = judge.records.get(result.name, [])
             found = recognise(exercise, records, self._session.standards)
-        except GraderDefect:
+        except Exception as error:
+            # Without its name a mistake is still judged; the class goes on.
+            print(f"{result.name}: recognition failed: {error!r}", file=sys.stderr)
             found = None
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
+
+
+def _cell_errors(failures: Iterable[CellFailure]) -> list[str]:
+    """What the student's own cells met; the first of them where there are very many."""
+    told = [f"cell {f.cell.name} {f.message}" for f in failures if f.cell.exercise is None]
+    surplus = len(told) - MAX_CELL_ERRORS
+    return [*told[:MAX_CELL_ERRORS], f"and {surplus} more cells"] if surplus > 0 else told
 
 
 def _rounded(points: float) -> float:

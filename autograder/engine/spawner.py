@@ -23,11 +23,13 @@ from typing import Any
 
 from autograder.engine import channel, codec
 from autograder.engine.sandbox import REQUIRED
+from autograder.engine.scratch import claim_scratch_root
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
 CONFINE_SECONDS = 20.0
 TOKEN_BYTES = 8
+ANY_REPLY = codec.MAX_BYTES + codec.MAX_HEADER
 CUDA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 
 
@@ -71,7 +73,7 @@ class Zygote:
     missing: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Zygote:
-        self._scratch_root = Path(tempfile.mkdtemp(prefix="forwardpass-"))
+        self._scratch_root, self._lock = claim_scratch_root()
         own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = (
             "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -119,6 +121,7 @@ class Zygote:
             self._process.kill()
             self._process.wait()
         shutil.rmtree(self._scratch_root, ignore_errors=True)
+        os.close(self._lock)
 
     def fork(self, *, megabytes: int, forbidden: Sequence[str] = ()) -> Worker:
         """Fork and confine a worker.
@@ -210,8 +213,16 @@ class Worker:
         self._scratch = scratch
         self.alive = True
 
-    def ask(self, operation: str, seconds: float, **arguments: Any) -> dict[str, Any]:
+    def ask(
+        self, operation: str, seconds: float, *, reply_bytes: int = ANY_REPLY, **arguments: Any
+    ) -> dict[str, Any]:
         """Send a request and decode the reply.
+
+        Args:
+            operation: one of the worker's.
+            seconds: until when the reply must be here, whole.
+            reply_bytes: how long it may be.
+            arguments: of the operation.
 
         Raises:
             WorkerDied: no valid reply within the time; the worker is dead by then.
@@ -222,7 +233,7 @@ class Worker:
         descriptor = self._socket.fileno()
         try:
             channel.send(descriptor, request, deadline)
-            reply = channel.receive(descriptor, codec.MAX_BYTES + codec.MAX_HEADER, deadline)
+            reply = channel.receive(descriptor, reply_bytes, deadline)
         except channel.DeadlineExceeded:
             self.end()
             raise WorkerDied(f"took longer than {seconds:g} s", timed_out=True) from None

@@ -45,6 +45,7 @@ class Observation:
         changed: inputs changed in place.
         error: type, message and the student's frames where it raised; what happened where it died.
         called: forbidden names that the student's lines called.
+        bytes: how long the reply was, where it is one of ours.
     """
 
     status: str
@@ -53,6 +54,7 @@ class Observation:
     changed: list[str] = field(default_factory=list)
     error: dict[str, Any] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
+    bytes: int = 0
     _fingerprints: list[Fingerprint | None] = field(default_factory=list, repr=False)
 
     def fingerprint(self, dtype: torch.dtype, loosen: float) -> Fingerprint | None:
@@ -114,7 +116,7 @@ class Standards:
         Raises:
             GraderDefect: the reference itself fails.
         """
-        key = (exercise.name, case.title, id(case), setting)
+        key = _key(exercise, case, setting)
         if key not in self._references:
             implementation = self.lesson.implementation(exercise.name)
             inputs = self.inputs(exercise, case, setting.dtype)
@@ -172,12 +174,20 @@ class Standards:
             error = reply.get("error")
             return Observation("raised", error=error if isinstance(error, dict) else {})
         if status != "returned":
-            return Observation(status if status in ("undefined", "unjudged") else "died")
+            # On the CPU everything can be judged, whatever a worker says.
+            known = status == "undefined" or (status == "unjudged" and setting.device == "fake")
+            if known:
+                return Observation(str(status))
+            return Observation("died", error={"message": "gave an impossible answer"})
         changed = _texts(reply.get("changed"))
         called = _texts(reply.get("called"))
         raw = reply.get("outcome")
         if case.observe is None or setting.device == "fake":
             return Observation("returned", raw, raw, changed, called=called)
+        form = self._form(exercise, case, setting)
+        if form is not None and compare(raw, Standard(form, form, setting.dtype)):
+            # Only what has the right form is observed: anything may be slow on anything else.
+            return Observation("unobservable", None, raw, changed, called=called)
         try:
             inputs = self.inputs(exercise, case, setting.dtype)
             outcome = codec.decode(codec.encode(case.observe(codec.plain(raw), inputs)))
@@ -205,11 +215,19 @@ class Standards:
                     device=setting.device,
                     seed=self.seed_of(exercise, case),
                 )
-            reply = codec.decode(codec.encode(trial))
+            sent = codec.encode(trial)
+            reply = codec.decode(sent)
         except Exception as error:
             told = {"type": type(error).__name__, "message": str(error), "frames": []}
             return Observation("raised", error=told)
-        return self.look(exercise, case, setting, reply)
+        seen = self.look(exercise, case, setting, reply)
+        seen.bytes = len(sent)
+        return seen
+
+    def _form(self, exercise: Exercise, case: Case, setting: Setting) -> Any:
+        """The reference's form on a case; None while the reference itself is looked at."""
+        reference = self._references.get(_key(exercise, case, setting))
+        return None if reference is None else _form(reference.raw)
 
     def _truth(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
         """The reference in float64 on the CPU, on the inputs as the setting rounds them."""
@@ -233,6 +251,10 @@ class Standards:
             source = mistake.apply(self.lesson.reference_source(exercise.name))
             self._rewritten[key] = self.lesson.implementation(exercise.name, source)
         return self._rewritten[key]
+
+
+def _key(exercise: Exercise, case: Case, setting: Setting) -> tuple[Any, ...]:
+    return (exercise.name, case.title, id(case), setting)
 
 
 def _form(tree: Any) -> Any:
