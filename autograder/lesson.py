@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -59,6 +60,17 @@ class Lesson:
     @cached_property
     def grader(self) -> ModuleType:
         return importlib.import_module(f"autograder.graders.{self.chapter}.test_{self.name}")
+
+    @cached_property
+    def earlier(self) -> dict[str, Lesson]:
+        """The names that the references take from other lessons, and from which."""
+        found: dict[str, Lesson] = {}
+        for statement in ast.parse(self.reference_file.read_text(encoding="utf-8")).body:
+            parts = (getattr(statement, "module", None) or "").split(".")
+            if isinstance(statement, ast.ImportFrom) and parts[0] == "solutions":
+                other = Lesson(parts[1], parts[2], self.root)
+                found |= {alias.name: other for alias in statement.names}
+        return found
 
     @cached_property
     def exercises(self) -> dict[str, Exercise]:

@@ -117,10 +117,11 @@ class checking:  # noqa: N801 - read as a statement: "with checking(...) as chec
         if not isinstance(error, Exception):
             return False
         if isinstance(error, NotImplementedError):
-            print(
-                f"✏️  {self.exercise} is not written yet. Fill in its cell above, run that cell, "
+            told = str(error) or (
+                f"{self.exercise} is not written yet. Fill in its cell above, run that cell, "
                 "then run this one again."
             )
+            print(f"✏️  {told}")
         elif isinstance(error, CheckFailed):
             print(f"❌ {self.exercise}: {error}")
         else:

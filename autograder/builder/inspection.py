@@ -23,7 +23,11 @@ def problems_of(lesson: Lesson, text: LessonText) -> list[Problem]:
         return [Problem(text.file, 1, f"the lesson has no grader: write {lesson.grader_file.name}")]
     if not lesson.reference_file.exists():
         return [Problem(text.file, 1, f"the lesson has no reference: {lesson.reference_file.name}")]
-    found = [*_exercise_problems(lesson, text), *_grader_problems(lesson, text)]
+    found = [
+        *_exercise_problems(lesson, text),
+        *_grader_problems(lesson, text),
+        *_earlier_problems(lesson, text),
+    ]
     if not found:
         found = [*_reference_problems(lesson, text), *_order_problems(text)]
     return found
@@ -32,8 +36,7 @@ def problems_of(lesson: Lesson, text: LessonText) -> list[Problem]:
 def _exercise_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
     seen: set[str] = set()
     for cell in text.of_role("exercise"):
-        assert cell.imports is not None
-        module, name = cell.imports
+        module, name = cell.module, cell.names[0]
         if module != f"solutions.{lesson.chapter}.{lesson.name}":
             told = f"import it from solutions.{lesson.chapter}.{lesson.name}"
             yield Problem(text.file, cell.line, f"{module} is another lesson's reference: {told}")
@@ -45,6 +48,28 @@ def _exercise_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
                 text.file, cell.line, f"the exercise {name!r} stands in this lesson twice"
             )
         seen.add(name)
+
+
+def _earlier_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
+    """What is wrong with what the lesson takes from earlier lessons of its chapter."""
+    names: set[str] = set()
+    for cell in text.of_role("earlier"):
+        names |= set(cell.names)
+        _, chapter, lesson_name = cell.module.split(".")
+        other = Lesson(chapter, lesson_name, lesson.root)
+        if other.chapter != lesson.chapter or other == lesson or not other.text.exists():
+            told = f"{cell.module} is no other lesson of {lesson.chapter}: students have only those"
+            yield Problem(text.file, cell.line, told)
+            continue
+        for name in cell.names:
+            exercise = other.exercises.get(name)
+            if exercise is None or exercise.oracle is None:
+                told = f"{name!r} is no exercise of {other.key} with an oracle to stand in for it"
+                yield Problem(text.file, cell.line, told)
+    for name in sorted(names ^ set(lesson.earlier)):
+        where = "the reference does not import it" if name in names else "no earlier cell does"
+        told = f"lesson and reference must take the same names from earlier lessons: {name!r}"
+        yield Problem(text.file, 1, f"{told}; {where}")
 
 
 def _grader_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
@@ -68,7 +93,7 @@ def _grader_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
 
 def _reference_problems(lesson: Lesson, text: LessonText) -> Iterator[Problem]:
     whole = lesson.reference_file.read_text(encoding="utf-8")
-    provided = set(dir(builtins)) | _defined_names(text.of_role("setup"))
+    provided = set(dir(builtins)) | _defined_names(text.of_role("setup")) | set(lesson.earlier)
     for cell in text.of_role("exercise"):
         name = cell.exercise or ""
         source = lesson.reference_source(name)

@@ -74,10 +74,20 @@ def _planned(lesson: Lesson, text: LessonText) -> list[tuple[str, str | None, st
         if cell.role == "exercise":
             open_exercise = cell.exercise
             source = mark_solution(lesson.reference_source(cell.exercise or "")).rstrip("\n")
+        elif cell.role == "earlier":
+            source = earlier_cell(cell)
         planned.append((cell.role, cell.exercise, source))
     if open_exercise:
         planned.append(_tests(lesson, open_exercise))
     return planned
+
+
+def earlier_cell(cell: TextCell) -> str:
+    """What takes the student's own functions from the notebook beside this one."""
+    key = "/".join(cell.module.split(".")[1:])
+    quoted = ", ".join(f'"{name}"' for name in cell.names)
+    taken = f'{", ".join(cell.names)} = earlier("{key}", {quoted})'
+    return f"from course import earlier\n\n{taken}"
 
 
 def _closes(cells: list[TextCell], at: int) -> bool:

@@ -13,7 +13,8 @@ import yaml
 
 from autograder.builder.problem import BuildError, Problem
 
-ROLES = ("setup", "exercise", "check")
+ROLES = ("setup", "earlier", "exercise", "check")
+SOLUTION_MODULE = re.compile(r"solutions\.\w+\.\w+")
 CELL_START = re.compile(r"^(`{3,}|~{3,}|:{3,})\{code-cell\}")
 FRONT_MATTER = {"title": str, "minutes": int}
 
@@ -23,20 +24,22 @@ class TextCell:
     """One cell of a lesson.
 
     Attributes:
-        role: "prose", "setup", "exercise", "check" or "demo".
+        role: "prose", "setup", "earlier", "exercise", "check" or "demo".
         source: Markdown or Python.
         line: of the cell's first line in the lesson's file; 1 for prose.
-        imports: for an exercise cell, the (module, name) that it imports.
+        module: of `solutions`, that an exercise cell or an earlier cell imports from.
+        names: what it imports.
     """
 
     role: str
     source: str
     line: int
-    imports: tuple[str, str] | None = None
+    module: str = ""
+    names: tuple[str, ...] = ()
 
     @property
     def exercise(self) -> str | None:
-        return self.imports[1] if self.imports else None
+        return self.names[0] if self.role == "exercise" else None
 
 
 @dataclass(frozen=True)
@@ -122,22 +125,25 @@ def _code_cell(file: Path, cell: Any, line: int) -> TextCell:
         told = f"one of {', '.join(ROLES)} is needed, or no tag"
         raise BuildError([Problem(file, line, f"the cell is tagged {tags}: {told}")])
     role = roles[0] if roles else "demo"
-    imports = _exercise_import(file, cell.source, line) if role == "exercise" else None
-    return TextCell(role, cell.source, line, imports)
+    if role not in ("exercise", "earlier"):
+        return TextCell(role, cell.source, line)
+    module, names = _solution_import(cell.source)
+    if not module or (role == "exercise" and len(names) != 1):
+        holds = {"exercise": "<name>", "earlier": "<names>"}[role]
+        wanted = f"exactly one `from solutions.<chapter>.<lesson> import {holds}`, nothing else"
+        raise BuildError([Problem(file, line, f"an {role} cell holds {wanted}")])
+    return TextCell(role, cell.source, line, module, names)
 
 
-def _exercise_import(file: Path, source: str, line: int) -> tuple[str, str]:
-    wanted = "exactly one `from solutions.<chapter>.<lesson> import <name>`"
+def _solution_import(source: str) -> tuple[str, tuple[str, ...]]:
+    """The module and the names of a cell that is one import from `solutions`, else nothing."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:
-        statements = []
-    if (
-        len(statements) != 1
-        or not isinstance(statements[0], ast.ImportFrom)
-        or len(statements[0].names) != 1
-        or statements[0].names[0].asname
-        or not (statements[0].module or "").startswith("solutions.")
-    ):
-        raise BuildError([Problem(file, line, f"an exercise cell holds {wanted}, nothing else")])
-    return statements[0].module or "", statements[0].names[0].name
+        return "", ()
+    if len(statements) != 1 or not isinstance(statements[0], ast.ImportFrom):
+        return "", ()
+    module, names = statements[0].module or "", statements[0].names
+    if not SOLUTION_MODULE.fullmatch(module) or any(n.asname or n.name == "*" for n in names):
+        return "", ()
+    return module, tuple(name.name for name in names)

@@ -134,6 +134,8 @@ class Judge:
         worker = self.zygote.fork(megabytes=megabytes, forbidden=sorted(forbidden))
         last = {cell.exercise: i for i, cell in enumerate(self.cells) if cell.exercise}
         deadline = time.monotonic() + CELLS_SECONDS
+        for name in self.standards.lesson.earlier:
+            self._replace(worker, name)
         for i, cell in enumerate(self.cells):
             try:
                 self._run_cell(worker, i, deadline)
@@ -177,8 +179,7 @@ class Judge:
         return REPLY_BYTES + 4 * reference.bytes
 
     def _replace(self, worker: Worker, name: str) -> None:
-        exercise = self.standards.lesson.exercises[name]
-        implementation = self.standards.stand_in(exercise)
+        implementation = self.standards.stand_in(name)
         worker.ask("replace", CELL_SECONDS, name=name, implementation=implementation)
 
     def _end_worker(self) -> None:

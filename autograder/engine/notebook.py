@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from course.sibling import definitions_of
+
 MAX_FILE_BYTES = 32 << 20
 MAX_CELLS = 5_000
 MAX_CELL_CHARACTERS = 400_000
@@ -84,8 +86,9 @@ def parse_notebook(text: str, where: str) -> dict[str, Any]:
     if not isinstance(notebook, dict) or "nbformat" not in notebook:
         raise UnreadableNotebook(f"{where} is JSON but not a notebook: it has no nbformat")
     if notebook["nbformat"] != 4:
+        found = notebook["nbformat"] if isinstance(notebook["nbformat"], int) else "unknown"
         raise UnreadableNotebook(
-            f"{where} has notebook format {notebook['nbformat']!r}, but format 4 is needed: open "
+            f"{where} has notebook format {str(found)[:20]}, but format 4 is needed: open "
             "it in JupyterLab and save it again"
         )
     cells = notebook.get("cells")
@@ -157,9 +160,10 @@ def runnable_cells(
         if planned is None and grade_id(cell) is None and not _told_role(cell):
             cells.append(RunnableCell(f"number {number}", source))
         elif planned is None or _normal(source) != _normal(planned.source):
-            definitions = source if planned and planned.role in RUN_WHOLE else _definitions(source)
-            if definitions:
-                cells.append(RunnableCell(f"number {number}", definitions))
+            whole = planned is not None and planned.role in RUN_WHOLE
+            runnable = source if whole else definitions_of(source)
+            if runnable:
+                cells.append(RunnableCell(f"number {number}", runnable))
     return cells
 
 
@@ -189,25 +193,6 @@ def _written_exercises(notebook: dict[str, Any], stubs: dict[str, str]) -> set[s
         if exercise in stubs and _normal(source_of(cell)) != _normal(stubs[exercise]):
             written.add(exercise)
     return written
-
-
-def _definitions(source: str) -> str:
-    """Only a cell's top-level imports, functions and classes."""
-    if not _parses(source):
-        return ""
-    keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    segments = [
-        _segment(source, statement)
-        for statement in ast.parse(source).body
-        if isinstance(statement, keep)
-    ]
-    return "\n".join(segments)
-
-
-def _segment(source: str, statement: ast.stmt) -> str:
-    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
-    first = min([statement.lineno, *(d.lineno for d in decorators)])
-    return "\n".join(source.split("\n")[first - 1 : statement.end_lineno])
 
 
 def _parses(source: str) -> bool:

@@ -80,6 +80,7 @@ class Standards:
         self._mistakes: dict[tuple[Any, ...], Observation] = {}
         self._rewritten: dict[tuple[str, str], Any] = {}
         self._scenarios: dict[int, bytes] = {}
+        self._stand_ins: dict[str, bytes] = {}
         cloudpickle.register_pickle_by_value(lesson.grader)
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
@@ -95,9 +96,13 @@ class Standards:
             self._scenarios[key] = cloudpickle.dumps(case.scenario)
         return self._scenarios[key]
 
-    def stand_in(self, exercise: Exercise) -> bytes:
-        """The exercise's oracle as it is sent to workers."""
-        return bytes(cloudpickle.dumps(exercise.oracle))
+    def stand_in(self, name: str) -> bytes:
+        """The oracle of an exercise, of this lesson or an earlier one, as it is sent to workers."""
+        if name not in self._stand_ins:
+            lesson = self.lesson.earlier.get(name, self.lesson)
+            cloudpickle.register_pickle_by_value(lesson.grader)
+            self._stand_ins[name] = cloudpickle.dumps(lesson.exercises[name].oracle)
+        return self._stand_ins[name]
 
     def inputs(self, exercise: Exercise, case: Case, dtype: torch.dtype) -> dict[str, Any]:
         """A case's inputs in a dtype, on the CPU."""

@@ -78,19 +78,24 @@ def author(tmp_path, monkeypatch):
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(room.parent)])
     (tmp_path / "course/ch98_problems").mkdir(parents=True)
 
-    def build(lesson=LESSON, reference=REFERENCE, grader=GRADER):
+    def build(lesson=LESSON, reference=REFERENCE, grader=GRADER, before=None):
         for name in [m for m in sys.modules if "ch98_problems" in m]:
             del sys.modules[name]
+        if before is not None:
+            write(Lesson("ch98_problems", "before", tmp_path), *before)
         it = Lesson("ch98_problems", "shifting", tmp_path)
+        write(it, lesson, reference, grader)
+        try:
+            return build_source(it)
+        except BuildError as error:
+            return str(error)
+
+    def write(it, lesson, reference, grader):
         it.text.write_text(lesson)
         if reference is not None:
             it.reference_file.write_text(textwrap.dedent(reference))
         if grader is not None:
             it.grader_file.write_text(textwrap.dedent(grader))
-        try:
-            return build_source(it)
-        except BuildError as error:
-            return str(error)
 
     yield build
     for name in [m for m in sys.modules if "ch98_problems" in m]:
@@ -103,6 +108,48 @@ def test_a_right_lesson_builds(author):
     assert roles == ["prose", "environment", "setup", "prose", "exercise", "check", "tests"]
     assert [c["id"] for c in notebook["cells"]][:2] == ["shifting-00", "shifting-01"]
     assert notebook["cells"][-1]["metadata"]["nbgrader"]["points"] == 2
+
+
+EARLIER = """```{code-cell} ipython3
+:tags: [earlier]
+from solutions.ch98_problems.before import shift
+```
+
+### Exercise: `lift`"""
+BEFORE = (LESSON, REFERENCE, GRADER.replace('("shift")', '("shift", oracle=lambda x: x + 1)'))
+AFTER = dict(
+    before=BEFORE,
+    lesson=LESSON.replace("### Exercise: `shift`", EARLIER).replace("import shift\n```\n\n```{code-cell} ipython3\n:tags: [check]", "import lift\n```\n\n```{code-cell} ipython3\n:tags: [check]"),
+    reference=REFERENCE.replace("def shift", "def lift").replace(
+        "from torch import Tensor", "from torch import Tensor\nfrom solutions.ch98_problems.before import shift"
+    ),
+    grader=GRADER.replace("shift", "lift"),
+)  # fmt: skip
+
+
+def test_an_earlier_lesson_is_taken_from_the_notebook_beside(author):
+    notebook = author(**AFTER)
+    (cell,) = [c for c in notebook["cells"] if c["metadata"]["forwardpass"]["role"] == "earlier"]
+    assert cell["source"] == (
+        'from course import earlier\n\nshift = earlier("ch98_problems/before", "shift")'
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (dict(before=(LESSON, REFERENCE, GRADER)),
+         "shifting.md:18: 'shift' is no exercise of ch98_problems/before with an oracle"),
+        (dict(reference=AFTER["reference"].replace("from solutions.ch98_problems.before import shift", "")),
+         "lesson and reference must take the same names from earlier lessons"),
+        (dict(lesson=AFTER["lesson"].replace("ch98_problems.before", "ch97_other.before")),
+         "solutions.ch97_other.before is no other lesson of ch98_problems"),
+        (dict(lesson=AFTER["lesson"].replace("before import shift", "before import *")),
+         "shifting.md:18: an earlier cell holds exactly one"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_earlier_cell_is_told(author, change, told):
+    assert told in author(**{**AFTER, **change})
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_living_run_keeps_its_folder():
 def test_a_folder_without_our_lock_is_left_alone(tmp_path):
     foreign = tmp_path / "forwardpass-foreign"
     foreign.mkdir()
-    os.symlink(tmp_path / "elsewhere", foreign / LOCK)
+    (foreign / LOCK).symlink_to(tmp_path / "elsewhere")
     _, lock = claim_scratch_root()
     assert foreign.exists()
     os.close(lock)

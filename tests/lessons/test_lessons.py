@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import time
 
 import nbformat
@@ -52,6 +53,8 @@ def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path):
     source["cells"] = [
         c for c in source["cells"] if c["metadata"]["forwardpass"]["role"] != "tests"
     ]
+    for other in {*lesson.earlier.values()}:
+        shutil.copy(other.source, tmp_path)
     node = executed(source, str(tmp_path), allow_errors=False)
     assert errors_of(node) == []
     roles = [cell.metadata.forwardpass.role for cell in node.cells]

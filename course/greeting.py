@@ -58,7 +58,8 @@ def _explain_unwritten(
             trace = trace.tb_next
         where = f": `{name}`" if name and name != "<module>" else ""
         shell.user_ns_hidden["forwardpass_unwritten"] = True
-        print(UNWRITTEN.format(where=where))
+        told = str(error)  # from another lesson's exercise, which says where it is
+        print(f"✏️  {told}" if told else UNWRITTEN.format(where=where))
     elif shell.user_ns_hidden.get("forwardpass_unwritten"):
         print(UNDEFINED.format(name=getattr(error, "name", None) or error))
     else:
