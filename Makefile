@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint build validate clean
+.PHONY: help setup demo test lint build validate fuzz storm clean
 
 help:
 	@echo "make demo      a small class through the whole cycle: build, release, submit, grade, report"
 	@echo "make test      lint, types, tests and the graders' laws"
 	@echo "make build     lessons and references to source/ and release/"
 	@echo "make validate  the laws, over more seeds than make test (SEEDS=20)"
+	@echo "make fuzz      hostile replies, notebooks and journals, for minutes (FUZZ_SECONDS=300)"
+	@echo "make storm     grading killed at random moments, to lose nothing (KILLS=50)"
 	@echo "make setup     only the virtual environment, in $(VENV)"
 
 setup: $(STAMP)
@@ -41,6 +43,20 @@ build: setup
 SEEDS ?= 20
 validate: setup
 	$(BIN)/forwardpass validate --seeds $(SEEDS)
+
+# Many examples of what `make test` tries a few of, and then by coverage, for so many seconds each.
+FUZZ_EXAMPLES ?= 3000
+FUZZ_SECONDS ?= 300
+fuzz: setup
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3,<4'
+	$(BIN)/python tests/fuzz/guided.py replies -max_total_time=$(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/guided.py notebooks -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
+
+# Grading killed at random moments, over and over; each kill and what it met is printed.
+KILLS ?= 50
+storm: setup
+	$(BIN)/python tests/gradebook/kill_storm.py --kills $(KILLS)
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .mypy_cache

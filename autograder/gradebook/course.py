@@ -61,7 +61,8 @@ class Course:
         assignment: the assignment's name.
 
     Attributes:
-        unnamed: submitted folders whose names are not UTF-8, which no gradebook can hold.
+        unnamed: submitted folders whose names nbgrader cannot take: they are not UTF-8, or hold
+            what it reads as a pattern, and so as other students.
 
     Raises:
         UnfitCourse: the assignment's source is missing, or the gradebook does not fit it.
@@ -109,7 +110,7 @@ class Course:
             assignment_id=glob.escape(self.assignment),
         )
         folders = [path for path in Path(self.coursedir.root).glob(pattern) if path.is_dir()]
-        named = [folder for folder in folders if _is_text(str(folder))]
+        named = [folder for folder in folders if self._is_name(folder)]
         self.unnamed = [repr(str(folder)) for folder in folders if folder not in named]
         return sorted((self._handed(folder) for folder in named), key=lambda h: h.student)
 
@@ -119,6 +120,14 @@ class Course:
             self.coursedir.autograded_directory, submission.student, self.assignment
         )
         return Path(folder, submission.path.name)
+
+    def _is_name(self, folder: Path) -> bool:
+        name = str(folder.relative_to(self.coursedir.root))
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            return False
+        return glob.escape(name) == name
 
     def _handed(self, folder: Path) -> Handed:
         submitted = self.coursedir.submitted_directory
@@ -155,11 +164,3 @@ class Course:
 
     def _setting(self, name: str, default: Any) -> Any:
         return self.app.config.SubmissionExporter.get(name, default)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

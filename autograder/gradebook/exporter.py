@@ -94,6 +94,7 @@ class SubmissionExporter(NotebookExporter):
         self._verdicts = Verdicts(self._journal, self.device, keep_errors=self.journal_only)
         self._seals: dict[str, str] = {}
         coursedir.get_existing_timestamp = existing_timestamp
+        self._ignore_strays(converter)
         self._ignore_strangers(converter)
         self._start_grader(converter)
         converter.pre_convert_hook = self._after(converter.pre_convert_hook, self._begin)
@@ -115,6 +116,12 @@ class SubmissionExporter(NotebookExporter):
                 raise NbGraderException(str(error)) from None
 
         return alone
+
+    def _ignore_strays(self, converter: Autograde) -> None:
+        """Have nbgrader ask the gradebook for no notebook whose name it cannot even hold."""
+        for folder, paths in converter.assignments.items():
+            known = [path for path in paths if Path(path).stem in self._sources]
+            converter.assignments[folder] = known or paths
 
     def _ignore_strangers(self, converter: Autograde) -> None:
         """Have nbgrader copy no link, pipe or device of a submission to autograded/."""

@@ -33,7 +33,8 @@ class Tally:
     entered: int = 0
 
     def __post_init__(self) -> None:
-        self.troubles += [(name, "rename it in UTF-8 text") for name in self.course.unnamed]
+        remedy = "rename this folder, in UTF-8 text without any of *?["
+        self.troubles += [(name, remedy) for name in self.course.unnamed]
         for one in self.handed:
             self.troubles += [(one.student, trouble) for trouble in one.troubles]
             found = {submission.name for submission in one.submissions}

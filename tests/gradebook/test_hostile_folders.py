@@ -158,8 +158,8 @@ def course(make_course: Callable[[], CourseFolder]) -> CourseFolder:
         secret.mkdir()
         (secret / "secret.txt").write_text(SECRET)
         hostile(course.submitted(student).parent, secret / "secret.txt")
-    course.hand_in("[a-z]*?", course.answered())
-    course.hand_in("zoe \u202e\x1b[31m", course.answered())
+    (course.root / "submitted" / "[a-z]*?" / course.assignment).mkdir(parents=True)
+    course.hand_in("zoe \u202e\x1b]0;x\x07", course.answered())
     nameless = Path(os.fsdecode(os.fsencode(course.root) + b"/submitted/\xff\xfe"))
     (nameless / course.assignment).mkdir(parents=True)
     return course
@@ -180,11 +180,11 @@ def test_the_class_is_graded_and_each_is_told(course: CourseFolder) -> None:
         assert set(course.grades(hostile.__name__).values()) == {(0.0, True)}
     for hostile, why in (UNREAD | TOLD).items():
         assert any(line.startswith(f"{hostile.__name__}: ") and why in line for line in lines), why
-    assert "rename it in UTF-8 text" in done.stdout
+    assert done.stdout.count(": rename this folder, in UTF-8 text without any of *?[") == 2
     assert "\x1b" not in done.stdout + done.stderr
     assert "\u202e" not in done.stdout + done.stderr
-    assert course.grades("[a-z]*?")
-    assert course.grades("zoe \u202e\x1b[31m")
+    assert not course.grades("[a-z]*?")
+    assert course.grades("zoe \u202e\x1b]0;x\x07")
     assert not course.disagreements()
     assert _everything(course.root / "outside") == before
     _nothing_leaked(course)
@@ -236,6 +236,6 @@ def test_collect_takes_what_can_be_graded(course: CourseFolder, tmp_path: Path) 
         assert (folder / "losses.ipynb").is_file(), student
         for path in folder.rglob("*"):
             assert not path.is_symlink()
-            assert SECRET.encode() not in path.read_bytes()
+            assert path.is_dir() or SECRET.encode() not in path.read_bytes()
     assert not list(course.submitted("linked_folder-in").parent.glob("*.ipynb"))
     assert not list(course.root.glob("submitted/*/.*.part"))
