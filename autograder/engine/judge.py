@@ -67,7 +67,7 @@ class Judge:
 
     def with_stand_ins(self, names: frozenset[str]) -> Judge:
         """The same submission with correct earlier exercises in place."""
-        return Judge(self.zygote, self.standards, self.cells, names)
+        return type(self)(self.zygote, self.standards, self.cells, names)
 
     def uses(self, exercise: Exercise) -> list[ForbiddenUse]:
         """Forbidden names in the exercise's code."""

@@ -61,11 +61,13 @@ class Session:
         lesson: whose hidden tests run.
         zygote: running.
         seed: of the hidden inputs; drawn afresh where it is None.
+        judging: what runs a submission's code; the laws have one of their own for our answers.
     """
 
     lesson: Lesson
     zygote: Zygote
     seed: int | None = None
+    judging: type[Judge] = Judge
     standards: Standards = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,7 +132,8 @@ class _Plugin:
         return True
 
     def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
-        with Judge(self._session.zygote, self._session.standards, job.cells) as judge:
+        session = self._session
+        with session.judging(session.zygote, session.standards, job.cells) as judge:
             results = self._run(tests, judge, job.only)
             cell_errors = _cell_errors(judge.failures.values())
         for name in self._session.lesson.exercises:
