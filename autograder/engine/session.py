@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pytest
-import torch
 
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
@@ -18,6 +17,7 @@ from autograder.engine.recognition import recognise
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
+from autograder.engine.trial import NUMERICS
 from autograder.engine.verdict import (
     PASSED,
     UNJUDGED,
@@ -80,8 +80,6 @@ class Session:
         Raises:
             GraderDefect: the grader's file cannot be collected, or holds no tests.
         """
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
         plugin = _Plugin(self, jobs, deliver)
         status = pytest.main([str(self.lesson.grader_file), *PYTEST_ARGUMENTS], plugins=[plugin])
         if plugin.raised is not None:
@@ -136,6 +134,7 @@ class _Plugin:
         with session.judging(session.zygote, session.standards, job.cells) as judge:
             results = self._run(tests, judge, job.only)
             cell_errors = _cell_errors(judge.failures.values())
+            dtypes = _dtypes(judge)
         for name in self._session.lesson.exercises:
             if name in results and results[name].score < results[name].max_score:
                 self._carry(tests, judge, results, name)
@@ -146,6 +145,9 @@ class _Plugin:
             score=_rounded(sum(e.score for e in exercises)),
             max_score=_rounded(sum(e.max_score for e in exercises)),
             devices=["cpu", self._session.accelerator],
+            dtypes=dtypes,
+            not_run=[] if self._session.accelerator == "cuda" else ["cuda"],
+            numerics=dict(NUMERICS) if self._session.accelerator == "cuda" else {},
             sandbox={"in force": zygote.layers, "missing": zygote.missing},
             exercises=exercises,
             cell_errors=cell_errors,
@@ -222,6 +224,15 @@ class _Plugin:
             found = None
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
+
+
+def _dtypes(judge: Judge) -> dict[str, list[str]]:
+    settings = {record.setting for records in judge.records.values() for record in records}
+    found: dict[str, list[str]] = {}
+    for setting in sorted(settings, key=str):
+        name = str(setting.dtype).removeprefix("torch.")
+        found.setdefault(setting.device, []).append(name)
+    return found
 
 
 def _cell_errors(failures: Iterable[CellFailure]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from autograder.engine.judge import Judge
@@ -9,8 +10,11 @@ from autograder.engine.standards import Observation, Setting
 from autograder.spec import Case, Exercise
 
 
+@dataclass
 class Rehearsal(Judge):
     """Runs answers where they stand; never for a student's, which could do anything here."""
+
+    _made: dict[str, Any] = field(default_factory=dict)
 
     def run(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
         """Run a case on the answer, with no worker, no limits and no sandbox."""
@@ -26,7 +30,3 @@ class Rehearsal(Judge):
         if name not in self._made:
             self._made[name] = lesson.implementation(name, source)
         return self._made[name]
-
-    @property
-    def _made(self) -> dict[str, Any]:
-        return self.__dict__.setdefault("_implementations", {})

@@ -123,6 +123,8 @@ def _broken(answer: Answer, result: ExerciseResult) -> str:
             return f"law 1: the reference loses points: {failed}"
         if unjudged:
             return f"law 1: the reference cannot be judged on the fake device: {unjudged}"
+        if all(t.device == "cpu" for t in result.tests):
+            return "law 1: no test judges it where its inputs are not on the CPU"
     if answer.kind == STUB and result.score > 0:
         return f"law 2: the untouched stub earns {result.score:g} points"
     if answer.kind == MISTAKE:
