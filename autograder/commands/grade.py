@@ -14,7 +14,7 @@ from autograder.gradebook.bookkeeper import Bookkeeper
 from autograder.gradebook.classwork import Classwork
 from autograder.gradebook.course import Course, Handed, UnfitCourse
 from autograder.gradebook.fault import Unwritable
-from autograder.gradebook.grader import GradingRefused
+from autograder.gradebook.grader import LIMIT_SECONDS, GradingRefused
 from autograder.gradebook.journal import Busy
 from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.tally import Tally
@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=shared.cores(), help="(default: the cores)")
     parser.add_argument(
         "--force", action="store_true", help="grade again what has not changed since it was graded"
+    )
+    parser.add_argument(
+        "--limit-seconds",
+        type=float,
+        default=LIMIT_SECONDS,
+        metavar="N",
+        help="give a notebook up after so long, for a person to look at (default: %(default)g)",
     )
     parser.add_argument(
         "--course",
@@ -50,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.jobs < 1:
         raise shared.UsageError(f"--jobs {options.jobs}: at least 1 is needed")
+    if not options.limit_seconds > 0:
+        raise shared.UsageError(f"--limit-seconds {options.limit_seconds:g}: more than 0 is needed")
     if options.json:
         options.json = options.json.absolute()
     course = _course(options)
@@ -59,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     verdicts = Verdicts(course.journal, device, fresh=options.force)
     submissions = [submission for one in handed for submission in one.submissions]
     jobs = max(1, min(options.jobs, len(submissions)))
-    work = Classwork(verdicts, device, options.without_layer, jobs)
+    work = Classwork(verdicts, device, options.without_layer, jobs, options.limit_seconds)
     bookkeeper = Bookkeeper(course, device)
     tally = Tally(course, handed)
     try:

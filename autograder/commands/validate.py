@@ -6,6 +6,7 @@ import argparse
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from autograder.command import CommandError
 from autograder.commands import options as shared
 from autograder.engine.spawner import Policy, SandboxRefused, Zygote
 from autograder.engine.standards import GraderDefect
@@ -29,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exercise", help="only this exercise of the lessons")
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--first-seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument(
+        "--attacks", action="store_true", help="try the attacks on the grader instead of the laws"
+    )
     parser.add_argument("--jobs", type=int, default=shared.cores(), help="(default: the cores)")
     shared.add_device(parser)
     shared.add_layers(parser)
@@ -38,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check every law and print the table; 1 where one is broken."""
     policy = shared.policy_of(options)
+    if options.attacks:
+        return _try_attacks(policy, options.json)
     lessons = shared.lessons_of(options.lessons)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(lesson, seed) for lesson in lessons for seed in seeds]
@@ -74,6 +81,24 @@ def run(options: argparse.Namespace) -> int:
         data = {"devices": devices, "defects": defects, "broken": broken}
         shared.write_json(options.json, {**data, "findings": [f.to_dict() for f in found]})
     return 1 if broken or not findings else 0
+
+
+def _try_attacks(policy: Policy, json: Path | None) -> int:
+    """Try every attack on this machine and print the table; 1 where one succeeds."""
+    from autograder.attacks.table import summary, table, tried  # the laws do without them
+
+    console = Console()
+    try:
+        layers, outcomes = tried(policy)
+    except SandboxRefused as error:
+        raise CommandError(str(error)) from None
+    console.print(table(outcomes))
+    console.print(summary(layers, outcomes))
+    broken = not outcomes or not all(outcome.held for outcome in outcomes)
+    if json:
+        found = [outcome.to_dict() for outcome in outcomes]
+        shared.write_json(json, {"sandbox": layers, "broken": broken, "attacks": found})
+    return 1 if broken else 0
 
 
 def _results(

@@ -42,7 +42,9 @@ UNPRINTABLE = re.compile(
 )
 # Bound before a student's code could put something else in its place; and a subclass that lies
 # about itself is not asked.
-SHAPE, DTYPE, DEVICE, LAYOUT = Tensor.shape, Tensor.dtype, Tensor.device, Tensor.layout
+SHAPE, DTYPE, DEVICE, LAYOUT = (
+    getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "layout")
+)
 
 
 class ProtocolError(ValueError):
@@ -178,9 +180,9 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
         name = str(value.dtype).removeprefix("torch.")
         return ["tensor", name, [int(n) for n in value.shape], device, None]
     with torch._C.DisableTorchFunctionSubclass():
-        name = str(DTYPE.__get__(value)).removeprefix("torch.")
-        shape = tuple(int(n) for n in SHAPE.__get__(value))
-        device, layout = DEVICE.__get__(value).type, LAYOUT.__get__(value)
+        name = str(DTYPE(value)).removeprefix("torch.")
+        shape = tuple(int(n) for n in SHAPE(value))
+        device, layout = DEVICE(value).type, LAYOUT(value)
         if device == "meta" and name in DTYPES:
             return ["tensor", name, list(shape), "fake", None]
         if layout != torch.strided or name not in DTYPES or device == "meta":

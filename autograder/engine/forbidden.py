@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import ast
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+
+from autograder.engine.codec import printable
+from autograder.engine.doors import METHODS, doors_of, match
+from autograder.engine.syntax import assigned, dotted_name, imports, parsed, texts_run
+
+MAX_USES = 20
+# Beside whatever an exercise forbids: no answer is written with these, and the checks are undone.
+UNDOES_THE_CHECKS = (
+    "autograder",
+    "torch._C.DisableTorchFunction",
+    "torch._C.DisableTorchFunctionSubclass",
+    "torch.overrides",
+    "torch.utils._python_dispatch",
+)
 
 
 @dataclass(frozen=True)
@@ -19,12 +32,38 @@ class ForbiddenUse:
     text: str
 
 
+@dataclass(frozen=True)
+class Definition:
+    """A statement that gives a name its meaning."""
+
+    cell: str
+    statement: ast.stmt
+    lines: Sequence[str]
+
+
 @dataclass
-class _Code:
-    """What a submission's cells define and import."""
+class Code:
+    """What a submission's cells define, and what names stand for in them."""
 
     aliases: dict[str, str] = field(default_factory=dict)
-    definitions: dict[str, list[tuple[str, ast.AST, list[str]]]] = field(default_factory=dict)
+    definitions: dict[str, list[Definition]] = field(default_factory=dict)
+
+    def reached_from(self, exercise: str, others: set[str]) -> Iterator[Definition]:
+        """The exercise's own definitions, and those of the helpers that it leads to.
+
+        Args:
+            exercise: where to start.
+            others: names at which the search ends: exercises with rules of their own.
+        """
+        waiting, seen = [exercise], set[str]()
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name in others:
+                continue
+            seen.add(name)
+            for definition in self.definitions.get(name, []):
+                yield definition
+                waiting += _names(definition.statement) & self.definitions.keys()
 
 
 def forbidden_uses(
@@ -37,102 +76,115 @@ def forbidden_uses(
 
     Args:
         exercise: where to start.
-        forbids: dotted names; ``torch.Tensor.x`` also stands for the method ``.x``.
+        forbids: dotted names; ``torch.Tensor.x`` also stands for the method ``.x``, and a function
+            for every other name that PyTorch has for it (`doors.py`).
         cells: (name, source) of every cell that runs.
         exercises: all exercises' names; the search does not go on into other exercises, which
             have rules of their own.
     """
     if not forbids:
         return []
-    code = _read(cells)
-    others = set(exercises) - {exercise}
-    waiting, seen = [exercise], set[str]()
-    found: list[ForbiddenUse] = []
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name in others:
-            continue
-        seen.add(name)
-        for cell, tree, lines in code.definitions.get(name, []):
-            aliases = {**code.aliases, **_imports(tree)}
-            found += _uses_in(tree, aliases, forbids, cell, lines)
-            waiting += [
-                node.id
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Name) and node.id in code.definitions
-            ]
-    return sorted(set(found), key=lambda use: (use.cell, use.line, use.name))
+    doors = {**doors_of(tuple(forbids)), **{name: name for name in UNDOES_THE_CHECKS}}
+    methods = {f.rsplit(".", 1)[1]: f for f in forbids if f.startswith(f"{METHODS}.")}
+    code = code_of(tuple(cells))
+    found: dict[ForbiddenUse, None] = {}
+    for definition in code.reached_from(exercise, set(exercises) - {exercise}):
+        for use in _uses_in(definition, code.aliases, doors, methods):
+            found[use] = None
+            if len(found) >= MAX_USES:
+                break
+    return sorted(found, key=lambda use: (use.cell, use.line, use.name))
 
 
-def _read(cells: Iterable[tuple[str, str]]) -> _Code:
-    code = _Code()
+@lru_cache(maxsize=8)
+def code_of(cells: tuple[tuple[str, str], ...]) -> Code:
+    """Read all of a submission's cells."""
+    code = Code()
     for cell, source in cells:
-        read = _read_cell(source)
-        code.aliases.update(read.aliases)
-        for name, statement in read.definitions:
-            code.definitions.setdefault(name, []).append((cell, statement, read.lines))
+        tree = parsed(source)
+        if tree is None:
+            continue
+        lines = source.split("\n")
+        code.aliases.update(imports(tree))
+        loose = ast.Module([s for s in tree.body if not isinstance(s, ast.FunctionDef)], [])
+        code.aliases = assigned(loose, code.aliases)
+        for name, statement in _defined(tree.body):
+            code.definitions.setdefault(name, []).append(Definition(cell, statement, lines))
     return code
 
 
-@dataclass(frozen=True)
-class _Cell:
-    aliases: dict[str, str]
-    definitions: list[tuple[str, ast.stmt]]
-    lines: list[str]
+def use_at(name: str, definition: Definition, line: int) -> ForbiddenUse:
+    """A use with the line that it stands on, as a person will read it."""
+    lines = definition.lines
+    text = lines[line - 1].strip() if line <= len(lines) else ""
+    return ForbiddenUse(name, definition.cell, line, printable(text[:200]))
 
 
-@lru_cache(maxsize=256)
-def _read_cell(source: str) -> _Cell:
-    """What a cell defines and imports; nothing where it cannot be parsed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _Cell({}, [], [])
-    definitions = [(name, statement) for statement in tree.body for name in _defined(statement)]
-    return _Cell(_imports(tree), definitions, source.split("\n"))
+def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
+    """Names that statements bind, under ``if``, ``for``, ``with`` and ``try`` as well."""
+    waiting = list(statements)
+    while waiting:
+        statement = waiting.pop(0)
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            yield statement.name, statement
+            continue
+        inner = [s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)]
+        handlers = [
+            s for h in ast.iter_child_nodes(statement) if isinstance(h, ast.ExceptHandler)
+            for s in h.body
+        ]  # fmt: skip
+        waiting += inner + handlers
+        bound = {
+            node.id
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        for name in sorted(bound):
+            yield name, statement
 
 
-def _defined(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-        yield statement.name
-    elif isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        for target in targets:
-            yield from (n.id for n in ast.walk(target) if isinstance(n, ast.Name))
-
-
-def _imports(tree: ast.AST) -> dict[str, str]:
-    aliases: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                whole = name.asname is not None
-                first = name.name.split(".")[0]
-                aliases[name.asname or first] = name.name if whole else first
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for name in node.names:
-                aliases[name.asname or name.name] = f"{node.module}.{name.name}"
-    return aliases
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _uses_in(
-    tree: ast.AST, aliases: dict[str, str], forbids: Sequence[str], cell: str, lines: list[str]
+    definition: Definition, known: Mapping[str, str], doors: dict[str, str], methods: dict[str, str]
 ) -> Iterator[ForbiddenUse]:
-    methods = {f.rsplit(".", 1)[1]: f for f in forbids if f.startswith("torch.Tensor.")}
+    aliases = _aliases_in(definition.statement, known, doors)
+    for line, name in _names_in(definition.statement, aliases, doors, methods):
+        yield use_at(name, definition, line)
+    for line, text in texts_run(definition.statement, aliases):
+        inner = parsed(text)
+        within = _aliases_in(inner, {**aliases, **imports(inner)}, doors) if inner else {}
+        for _, name in _names_in(inner, within, doors, methods) if inner else ():
+            yield use_at(name, definition, line)
+
+
+def _aliases_in(
+    tree: ast.AST, known: Mapping[str, str], doors: Mapping[str, str]
+) -> dict[str, str]:
+    aliases = assigned(tree, {**known, **imports(tree), "__import__": "__import__"})
+    for key, module in list(aliases.items()):
+        if key.startswith("*"):
+            below = [door for door in doors if door.rpartition(".")[0] == module]
+            aliases.update({door.rpartition(".")[2]: door for door in below})
+    return aliases
+
+
+def _names_in(
+    tree: ast.AST, aliases: Mapping[str, str], doors: dict[str, str], methods: dict[str, str]
+) -> Iterator[tuple[int, str]]:
     annotations = {id(part) for a in _annotations(tree) for part in ast.walk(a)}
     for node in ast.walk(tree):
         if id(node) in annotations or not isinstance(node, ast.expr):
             continue
-        dotted = _dotted(node, aliases)
-        name = _match(dotted, forbids) if dotted else None
+        dotted = dotted_name(node, aliases)
+        name = match(dotted, doors) if dotted else None
         if name is None and isinstance(node, ast.Attribute) and node.attr in methods:
-            base = _dotted(node.value, aliases)
+            base = dotted_name(node.value, aliases)
             name = methods[node.attr] if base is None or base not in aliases.values() else None
         if name:
-            text = lines[node.lineno - 1].strip() if node.lineno <= len(lines) else ""
-            yield ForbiddenUse(name, cell, node.lineno, text[:200])
+            yield node.lineno, name
 
 
 def _annotations(tree: ast.AST) -> Iterator[ast.AST]:
@@ -141,30 +193,3 @@ def _annotations(tree: ast.AST) -> Iterator[ast.AST]:
             yield node.annotation
         if isinstance(node, ast.FunctionDef) and node.returns:
             yield node.returns
-
-
-def _dotted(node: ast.expr, aliases: dict[str, str]) -> str | None:
-    """The dotted name that an expression stands for, through imports and ``getattr``."""
-    if isinstance(node, ast.Name):
-        return aliases.get(node.id)
-    if isinstance(node, ast.Attribute):
-        base = _dotted(node.value, aliases)
-        return f"{base}.{node.attr}" if base else None
-    if (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "getattr"
-        and len(node.args) >= 2
-        and isinstance(node.args[1], ast.Constant)
-        and isinstance(node.args[1].value, str)
-    ):
-        base = _dotted(node.args[0], aliases)
-        return f"{base}.{node.args[1].value}" if base else None
-    return None
-
-
-def _match(dotted: str, forbids: Sequence[str]) -> str | None:
-    for name in forbids:
-        if dotted == name or dotted.startswith(name + "."):
-            return name
-    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from course.sibling import definitions_of
 MAX_FILE_BYTES = 32 << 20
 MAX_CELLS = 5_000
 MAX_CELL_CHARACTERS = 400_000
+MAX_CODE_CHARACTERS = 500_000  # of all cells; a syntax tree takes a hundred times as much
+MAX_PARTS = 2_000_000
 HARMLESS_CELL_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
 RUN_WHOLE = ("setup", "exercise")
 
@@ -78,6 +81,11 @@ def parse_notebook(text: str, where: str) -> dict[str, Any]:
     Raises:
         UnreadableNotebook: it is not JSON, or not a version 4 notebook.
     """
+    if text.count("{") + text.count("[") > MAX_PARTS:
+        raise UnreadableNotebook(
+            f"{where} has far more cells and outputs than a notebook has: clear its outputs and "
+            "save it"
+        )
     try:
         notebook = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -96,6 +104,12 @@ def parse_notebook(text: str, where: str) -> dict[str, Any]:
         raise UnreadableNotebook(f"{where} has no list of cells; download the lesson again")
     if len(cells) > MAX_CELLS:
         raise UnreadableNotebook(f"{where} has {len(cells)} cells; at most {MAX_CELLS} are read")
+    code = sum(len(source_of(cell)) for cell in code_cells(notebook))
+    if code > MAX_CODE_CHARACTERS:
+        raise UnreadableNotebook(
+            f"{where} holds {code} characters of code; at most {MAX_CODE_CHARACTERS} are read: "
+            "take out cells that are not needed"
+        )
     return notebook
 
 
@@ -140,6 +154,14 @@ def runnable_cells(
         plan: of the lesson's source notebook.
         stubs: each exercise's untouched cell.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a student's backslash is not the grader's concern
+        return _runnable_cells(notebook, plan, stubs)
+
+
+def _runnable_cells(
+    notebook: dict[str, Any], plan: list[PlannedCell], stubs: dict[str, str]
+) -> list[RunnableCell]:
     cells = [RunnableCell("setup", cell.source) for cell in plan if cell.role == "setup"]
     by_id = {cell.id: cell for cell in plan}
     by_source = {_normal(cell.source): cell for cell in plan if cell.role != "exercise"}

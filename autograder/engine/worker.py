@@ -61,6 +61,7 @@ class _Worker:
         return {"in force": record.in_force, "missing": record.missing, "open doors": doors}
 
     def _cell(self, _descriptor: int, request: dict[str, Any]) -> dict[str, Any]:
+        self._watch.read(request["source"])
         self._notebook.run(request["name"], request["source"])
         return {"status": "returned"}
 
@@ -77,7 +78,7 @@ class _Worker:
         self._watch.begin(request["forbidden"])
         implementation = self._notebook.namespace[name]
         torch.set_num_threads(1)
-        with self._watch:
+        with self._watch.watching(request["device"]):
             trial = run_trial(
                 scenario, implementation, inputs, device=request["device"], seed=request["seed"]
             )

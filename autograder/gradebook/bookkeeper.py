@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 
+import nbgrader.api
 from nbgrader.converters import Autograde, NbGraderException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -66,6 +67,7 @@ class Bookkeeper:
         self._course.coursedir.student_id = glob.escape(student)
         complaints = _Complaints()
         self._course.app.log.addHandler(complaints)
+        nbgrader.api.app_log.disabled = True  # what it logs there it raises, too
         try:
             converter = Autograde(coursedir=self._course.coursedir, parent=self._course.app)
             converter.force = True
@@ -81,6 +83,7 @@ class Bookkeeper:
             raise NotWritten(complaints.reason or str(error)) from None
         finally:
             self._course.app.log.removeHandler(complaints)
+            nbgrader.api.app_log.disabled = False
 
     def _fault(self, told: str) -> str | None:
         return fault_of(told, self._course.coursedir)

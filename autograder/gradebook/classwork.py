@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from autograder.gradebook.grader import Grader, GradingFailed, GradingRefused
+from autograder.gradebook.grader import (
+    LIMIT_SECONDS,
+    Grader,
+    GradingFailed,
+    GradingRefused,
+    TookTooLong,
+)
 from autograder.gradebook.journal import Record
 from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.submission import Submission
@@ -44,11 +50,19 @@ class Classwork:
         device: to judge on beside the CPU.
         without: required sandbox layers that the instructor has agreed to do without.
         jobs: how many processes.
+        seconds: that a notebook may take in all.
     """
 
-    def __init__(self, verdicts: Verdicts, device: str, without: Sequence[str], jobs: int) -> None:
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        device: str,
+        without: Sequence[str],
+        jobs: int,
+        seconds: float = LIMIT_SECONDS,
+    ) -> None:
         self._verdicts = verdicts
-        self._graders = [Grader(device, without) for _ in range(jobs)]
+        self._graders = [Grader(device, without, seconds) for _ in range(jobs)]
 
     def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
         """Grade every submission that needs it, giving each as it is done.
@@ -112,6 +126,8 @@ class Classwork:
         for _ in range(ATTEMPTS):
             try:
                 return Graded(submission, self._verdicts.of(submission, grader))
+            except TookTooLong as error:
+                return Graded(submission, None, str(error))
             except GradingFailed as error:
                 failure = str(error)
             except (GradingRefused, NotKept):

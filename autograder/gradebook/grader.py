@@ -17,6 +17,7 @@ from autograder.engine.verdict import Verdict
 from autograder.lesson import ROOT
 
 END_SECONDS = 10.0
+LIMIT_SECONDS = 3600.0
 PROGRAM = ("-m", "autograder.gradebook.grader_process")
 
 
@@ -28,15 +29,23 @@ class GradingFailed(RuntimeError):
     """A hidden grader cannot be collected, or the grader process ended."""
 
 
+class TookTooLong(GradingFailed):
+    """A notebook took longer than any may; it would again."""
+
+
 class Grader:
     """A grader process: started when first needed, asked one thing at a time.
 
     Args:
         device: to judge on beside the CPU's stand-in: "cpu" or "cuda".
         without: required sandbox layers that the instructor has agreed to do without.
+        seconds: that a notebook may take in all; a backstop behind the engine's own limits.
     """
 
-    def __init__(self, device: str = "cpu", without: Sequence[str] = ()) -> None:
+    def __init__(
+        self, device: str = "cpu", without: Sequence[str] = (), seconds: float = LIMIT_SECONDS
+    ) -> None:
+        self._seconds = seconds
         self._device = device
         self._without = tuple(without)
         self._process: subprocess.Popen[str] | None = None
@@ -141,12 +150,18 @@ class Grader:
     def _read(self) -> dict[str, Any]:
         process = self._process
         self._asking = True
+        late = threading.Event()
+        timer = threading.Timer(self._seconds, self._give_up, (process, late))
+        timer.start()
         try:
             line = process.stdout.readline() if process and process.stdout else ""
         except (OSError, ValueError):  # closed by another thread
             line = ""
         finally:
             self._asking = False
+            timer.cancel()
+        if late.is_set():
+            raise TookTooLong(f"it took longer than {self._seconds:g} s, and was given up")
         if not line:
             raise GradingFailed(self._how_it_ended())
         reply: dict[str, Any] = json.loads(line, object_hook=_writable)
@@ -157,6 +172,12 @@ class Grader:
         if "unreadable" in reply:
             raise UnreadableNotebook(str(reply["unreadable"]))
         return reply
+
+    @staticmethod
+    def _give_up(process: subprocess.Popen[str] | None, late: threading.Event) -> None:
+        late.set()
+        if process is not None:
+            process.kill()
 
     def _how_it_ended(self) -> str:
         status = self._process.wait() if self._process else None

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from autograder.engine.grading import NotBuilt, grade_notebooks
@@ -107,7 +108,14 @@ def _end_with_parent(requests: int, ended: threading.Event) -> None:
     if not ended.wait(ORDERLY_SECONDS):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(UNWIND_SECONDS)
+        for child in _children():  # a zygote that is starting does not see us go
+            os.kill(child, signal.SIGKILL)
         os._exit(1)
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
 def main() -> None:

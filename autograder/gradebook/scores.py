@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from nbgrader.api import Gradebook, MissingEntry, SubmittedAssignment
 from nbgrader.coursedir import CourseDirectory
+
+
+def _duedate(submission: SubmittedAssignment) -> datetime | None:
+    due: datetime | None = submission.assignment.duedate
+    return due if due is None or submission.extension is None else due + submission.extension
+
+
+# nbgrader's own cannot add an extension to no due date, and would not enter the student's grades.
+SubmittedAssignment.duedate = property(_duedate)
 
 
 def is_scored(coursedir: CourseDirectory, student: str, late: float) -> bool:

@@ -69,10 +69,14 @@ class CourseFolder:
             "OMP_NUM_THREADS": "1",
         }
 
-    def command(self, *arguments: str, stand_in: bool = False) -> list[str]:
-        """A command line; with a stand-in for the grader process, which takes no time."""
-        if stand_in:
-            return [sys.executable, "-c", standin.RUN, standin.__file__, *arguments]
+    def command(self, *arguments: str, stand_in: bool | None = None) -> list[str]:
+        """A command line; with a stand-in for the grader process, which takes no time.
+
+        Where it is said whether there is one, the command starts sooner, too.
+        """
+        if stand_in is not None:
+            program = standin.__file__ if stand_in else ""
+            return [sys.executable, "-c", standin.RUN, program, *arguments]
         program, *rest = arguments
         if program == "forwardpass":
             return [str(Path(sys.executable).with_name(program)), *rest]
@@ -83,7 +87,7 @@ class CourseFolder:
         *arguments: str,
         status: int | None = 0,
         folder: Path | None = None,
-        stand_in: bool = False,
+        stand_in: bool | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``nbgrader …`` or ``forwardpass …`` in the course folder."""
         done = subprocess.run(

@@ -37,19 +37,21 @@ Grades = dict[str, dict[str, tuple[float | None, bool]]]
 
 @dataclass
 class Strike:
-    """One kill: when, of what, with how much done, and what was wrong afterwards."""
+    """One kill: when (seconds past a step), of what, with how much done, and what was wrong afterwards."""
 
     command: str
     kind: str
     after: float
+    steps: int = 0
     kept: int = 0
     entered: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         told = "; ".join(self.wrong) or "nothing lost"
+        since = f" past step {self.steps}" if self.steps else ""
         return (
-            f"{self.command}, {self.kind} killed after {self.after:.2f} s: {self.kept} verdicts "
+            f"{self.command}, {self.kind} killed {self.after:.2f} s{since}: {self.kept} verdicts "
             f"kept, {self.entered} students entered; {told}"
         )
 
@@ -67,10 +69,9 @@ class Storm:
         self.course.run("nbgrader", "generate_assignment", self.course.assignment)
         self._pristine = self.course.root / "pristine.db"
         shutil.copy(self.course.root / "gradebook.db", self._pristine)
-        started = time.time()
+        started = time.monotonic()
         self.status = self._run(*FORWARDPASS).returncode
-        self.seconds = time.time() - started
-        self._first = min(path.stat().st_mtime for path in self._contents()) - started
+        self.seconds = time.monotonic() - started
         self.grades = self._grades()
         assert self.grades
         assert not self.course.disagreements()
@@ -80,9 +81,11 @@ class Storm:
         self._reset()
         program = program or self._random.choice([FORWARDPASS, FORWARDPASS, NBGRADER])
         kind = kind or self._random.choices(list(KINDS), list(KINDS.values()))[0]
-        # Before the first verdict there is little to lose.
-        earliest = self._random.choice([0.0, self._first, self._first])
-        strike = Strike(program[0], kind, self._random.uniform(earliest, self.seconds))
+        # At any moment; or, as before the first verdict there is little to lose, soon after so
+        # many verdicts are kept and students entered, however fast the machine is just now.
+        steps = self._random.choice([0, self._random.randint(1, 2 * len(self.grades))])
+        after = self._random.uniform(0, self.seconds if steps == 0 else 1.0)
+        strike = Strike(program[0], kind, after, steps)
         self._kill(strike, program)
         before = self._contents()
         strike.kept, strike.entered = len(before), self._finished()
@@ -99,6 +102,8 @@ class Storm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        while process.poll() is None and self._steps() < strike.steps:
+            time.sleep(0.01)
         time.sleep(strike.after)
         tree = tree_of(process.pid)
         if strike.kind == "one process" and len(tree) > 1:
@@ -151,6 +156,9 @@ class Storm:
 
     def _contents(self) -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in self.course.root.glob("journal/*/*/[!.]*.json")}
+
+    def _steps(self) -> int:
+        return len(list(self.course.root.glob("journal/*/*/[!.]*.json"))) + self._finished()
 
     def _finished(self) -> int:
         journal = self.course.journal

@@ -21,12 +21,13 @@ RUN = """
 import sys
 sys.modules["rfc3987_syntax"] = None  # jsonschema does without it; importing it takes seconds
 from autograder.gradebook import grader
-grader.PROGRAM = (sys.argv.pop(1),)
+program = sys.argv.pop(1)
+grader.PROGRAM = (program,) if program else grader.PROGRAM
 if sys.argv[1] == "forwardpass":
     from autograder.command import main
     raise SystemExit(main(sys.argv[2:]))
-from nbgrader.apps.nbgraderapp import main
-main(sys.argv[2:])
+from nbgrader.apps import NbGraderApp
+NbGraderApp.launch_instance(sys.argv[2:])
 """
 
 

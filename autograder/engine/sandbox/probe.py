@@ -11,7 +11,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 
 from autograder.engine.sandbox import namespaces
-from autograder.engine.sandbox.kernel import LIBC, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, checked, prctl
+from autograder.engine.sandbox.kernel import (
+    LIBC,
+    MACHINE,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    checked,
+    prctl,
+)
 
 Door = tuple[str, Callable[[], object]]
 PTRACE_ATTACH = 16
@@ -55,7 +62,7 @@ def _network() -> Iterator[Door]:
         family = getattr(socket, name, None)
         if family is not None:
             yield f"opening a socket ({name})", functools.partial(_socket, family)
-    yield "opening a pair of sockets", lambda: [end.close() for end in socket.socketpair()]
+    yield "opening a pair of sockets", _pair
 
 
 def _processes() -> Iterator[Door]:
@@ -84,7 +91,7 @@ def _kernel() -> Iterator[Door]:
 
 
 def _call(name: str, *arguments: int) -> int:
-    from autograder.engine.sandbox.seccomp import DENIED, MACHINE
+    from autograder.engine.sandbox.seccomp import DENIED
 
     number = DENIED[name][0 if MACHINE == "x86_64" else 1]
     return int(LIBC.syscall(ctypes.c_long(number or -1), *arguments))
@@ -105,6 +112,11 @@ def _write_outside() -> None:
 
 def _socket(family: int) -> None:
     socket.socket(family, socket.SOCK_STREAM).close()
+
+
+def _pair() -> None:
+    for end in socket.socketpair():
+        end.close()
 
 
 def _start_process() -> None:

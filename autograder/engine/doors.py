@@ -1,0 +1,111 @@
+"""Every name under which PyTorch offers what an exercise forbids, so that authors name it once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+ROOTS = (
+    "torch",
+    "torch.nn.functional",
+    "torch.special",
+    "torch.ops.aten",
+    "torch._C._nn",
+    "torch._C._special",
+    "torch._C._VariableFunctions",
+    "torch._VF",
+)
+METHODS = "torch.Tensor"
+# Python code of PyTorch's own that computes the same: to call it is not to write it.
+COPIES = ("torch._refs", "torch._decomp", "torch._prims", "torch._inductor")
+DERIVATIVES = (
+    "torch.autograd.grad",
+    "torch.autograd.backward",
+    "torch.autograd.functional",
+    "torch.autograd.forward_ad",
+    "torch.autograd.Variable._execution_engine",
+    "torch.Tensor.backward",
+    "torch.func",
+    "functorch",
+    "torch._functorch",
+    "torch._C._functorch",
+    "torch._C._ImperativeEngine",
+    "torch.nn.grad",
+)
+BACKWARD = "torch.…_backward"  # stands for every function of PyTorch's that is called so
+ASKS_FOR_DERIVATIVES = ("torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward")
+MODULES = {
+    name.lower(): name
+    for name, kind in vars(nn).items()
+    if isinstance(kind, type) and issubclass(kind, nn.Module)
+}
+
+
+@lru_cache(maxsize=256)
+def doors_of(forbids: tuple[str, ...]) -> dict[str, str]:
+    """Dotted names to the forbidden name that each is another name of.
+
+    A function's, wherever PyTorch keeps functions; its operators; the modules that wrap it; and,
+    where the derivative is to be written, every way to have it taken. Methods are not among
+    them unless the author names them: a student may well call a method of their own so.
+    """
+    doors = {name: name for name in forbids}
+    for name in forbids:
+        owner, _, function = name.rpartition(".")
+        if name in ASKS_FOR_DERIVATIVES:
+            told = dict.fromkeys((*DERIVATIVES, BACKWARD), name)
+        elif owner in ROOTS and function.islower() and owner != "torch.ops.aten":
+            told = dict.fromkeys(_of_function(function), name)
+        else:
+            continue
+        doors = {**told, **doors}
+    return doors
+
+
+@lru_cache(maxsize=256)
+def doors_as_called(forbids: tuple[str, ...]) -> dict[str, str]:
+    """The same with methods: as code runs, a method is certain to be PyTorch's."""
+    doors = doors_of(forbids)
+    functions = {d: n for d, n in doors.items() if d.rpartition(".")[0] in ROOTS}
+    methods = {f"{METHODS}.{d.rpartition('.')[2]}": n for d, n in functions.items()}
+    return {**methods, **doors}
+
+
+@lru_cache(maxsize=256)
+def operators_of(forbids: tuple[str, ...]) -> dict[str, str]:
+    """Names of operators, as they are dispatched, to the forbidden name that they betray."""
+    found: dict[str, str] = {}
+    for door, name in doors_of(forbids).items():
+        owner, _, function = door.rpartition(".")
+        if owner in (*ROOTS, METHODS):
+            found.setdefault(function, name)
+    return found
+
+
+def match(dotted: str, doors: dict[str, str]) -> str | None:
+    """The forbidden name that a dotted name is, or is below, of the doors."""
+    if BACKWARD in doors and dotted.startswith("torch.") and "_backward" in dotted:
+        return doors[BACKWARD]
+    while dotted:
+        if dotted in doors:
+            return doors[dotted]
+        dotted = dotted.rpartition(".")[0]
+    return None
+
+
+def _of_function(function: str) -> Iterable[str]:
+    kept = function.removesuffix("_")
+    if not any(hasattr(owner, kept) for owner in (torch, nn.functional, torch.Tensor)):
+        return ()
+    spellings = {kept, f"{kept}_", f"_{kept}", f"_{kept}_backward_data", f"{kept}_backward"}
+    spellings |= {f"native_{kept}", f"special_{kept}"}
+    found = [f"{root}.{spelling}" for root in ROOTS for spelling in sorted(spellings)]
+    plain = kept.replace("_", "")
+    for wanted in (plain, plain + "loss", *(f"{plain}{d}d" for d in (1, 2, 3))):
+        for kind in (MODULES.get(wanted), MODULES.get("lazy" + wanted)):
+            if kind is not None:
+                found.append(f"torch.nn.{kind}")
+    return [*found, *COPIES]
