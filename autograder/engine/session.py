@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +17,7 @@ from autograder.engine.recognition import recognise
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
+from autograder.engine.suspicion import suspicions
 from autograder.engine.trial import NUMERICS
 from autograder.engine.verdict import (
     PASSED,
@@ -138,6 +139,7 @@ class _Plugin:
         for name in self._session.lesson.exercises:
             if name in results and results[name].score < results[name].max_score:
                 self._carry(tests, judge, results, name)
+        _flag_suspicions(job.cells, results)
         zygote = self._session.zygote
         exercises = list(results.values())
         return Verdict(
@@ -216,6 +218,7 @@ class _Plugin:
             for use in judge.uses(exercise):
                 told = f"uses {use.name} in cell {use.cell}, line {use.line}: {use.text}"
                 result.flags.append(told)
+            result.flags += judge.oddities.get(result.name, [])
             records = judge.records.get(result.name, [])
             found = recognise(exercise, records, self._session.standards)
         except Exception as error:
@@ -224,6 +227,14 @@ class _Plugin:
             found = None
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
+
+
+def _flag_suspicions(cells: Sequence[RunnableCell], results: dict[str, ExerciseResult]) -> None:
+    """Show a person the lines that prove nothing and are odd all the same."""
+    for use in suspicions([(cell.name, cell.source) for cell in cells]):
+        result = results.get(use.cell) or next(iter(results.values()))
+        told = f"look at {use.name} in cell {use.cell}, line {use.line}: {use.text}"
+        result.flags.append(told)
 
 
 def _dtypes(judge: Judge) -> dict[str, list[str]]:

@@ -73,6 +73,9 @@ class Submission:
         if seen.status == "died" and setting.device == "fake" and not seen.error.get("timed out"):
             # PyTorch itself crashes on some rightful things there, such as deepcopy.
             seen = Observation("unjudged")
+            self.judge.oddities.setdefault(self.exercise.name, []).append(
+                "ends its process only where its inputs are not on the CPU"
+            )
         self._refuse_forbidden(seen.called)
         mismatch = self._judge(case, setting, seen)
         self._records().append(Record(case, setting, seen, mismatch))
