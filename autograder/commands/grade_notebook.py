@@ -68,8 +68,10 @@ def _print(verdict: Verdict) -> None:
     console.print(table)
     for error in verdict.cell_errors:
         console.print(escape(error), style="yellow")
-    console.print(
-        f"Judged on {', '.join(verdict.devices)}; sandbox: {', '.join(verdict.sandbox['in force'])}"
-    )
+    dtypes = verdict.dtypes.items()
+    judged = ", ".join(f"{device} ({', '.join(names)})" for device, names in dtypes)
+    console.print(f"Judged on {judged}; sandbox: {', '.join(verdict.sandbox['in force'])}")
+    if verdict.not_run:
+        console.print(f"Not run: {', '.join(verdict.not_run)}", style="yellow")
     for layer, why in verdict.sandbox["missing"].items():
         console.print(f"Not in force: {layer} ({why})", style="yellow")

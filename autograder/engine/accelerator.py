@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
     UnsupportedOperatorException,
 )
@@ -29,7 +31,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # Every refused mixing of devices would be logged with a traceback; it is an outcome here.
 logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
+
+class OnlyValuesTell(RuntimeError):
+    """Code stopped at something that a GPU would not have met."""
+
+
 UNJUDGED = (
+    OnlyValuesTell,
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedOperatorException,
@@ -51,9 +59,23 @@ def place(tree: Any, device: str) -> Any:
 
 @contextmanager
 def fake_mode() -> Iterator[None]:
-    """Run what is inside on fake tensors, modules included."""
-    with _modules_by_replacing(), FakeTensorMode(allow_non_fake_inputs=True):
-        yield
+    """Run what is inside on fake tensors, modules included.
+
+    Raises:
+        One of UNJUDGED: only values, or a GPU, could tell.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _modules_by_replacing(), _numpy_of_fakes() as left, mode, _OneGenerator():  # type: ignore[no-untyped-call]
+        try:
+            yield
+        except UNJUDGED:
+            raise
+        except Exception as error:
+            # NumPy's zeros in place of values may well be what it stopped at; and there is no
+            # generator for the fake device, although a GPU has one.
+            if left or "META device type not an accelerator" in str(error):
+                raise OnlyValuesTell(str(error)) from error
+            raise
 
 
 @contextmanager
@@ -65,6 +87,57 @@ def plain_meta() -> Iterator[None]:
     """
     with _modules_by_replacing(), _PlainMeta():  # type: ignore[no-untyped-call]
         yield
+
+
+class _OneGenerator(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses a generator of the CPU for a tensor elsewhere, as CUDA does and fakes do not."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        _refuse_foreign_generator(args, named)
+        return func(*args, **named)
+
+
+def _refuse_foreign_generator(args: Sequence[Any], named: Mapping[str, Any]) -> None:
+    values = [*args, *named.values()]
+    if not any(isinstance(value, torch.Generator) for value in values):
+        return
+    target = named.get("device")
+    filled = {torch.device(target).type} if target is not None else set()
+    if "meta" in filled | {tensor.device.type for tensor in _tensors(values)}:
+        raise RuntimeError("Expected a generator on the device of the tensor, but found 'cpu'")
+
+
+@contextmanager
+def _numpy_of_fakes() -> Iterator[list[bool]]:
+    """Let NumPy have zeros for a fake tensor on the CPU, and nothing for one on the fake device.
+
+    Gives a list that is no longer empty once values were made up so.
+    """
+    made_up: list[bool] = []
+    original = Tensor.numpy
+
+    def numpy(self: Tensor, *, force: bool = False) -> Any:
+        if not isinstance(self, FakeTensor):
+            return original(self, force=force)
+        if self.fake_device.type != "cpu" and not force:
+            raise TypeError(
+                "can't convert a tensor on a GPU to NumPy: Tensor.cpu() copies it to the CPU first"
+            )
+        made_up.append(True)
+        return np.zeros(tuple(self.shape), dtype=str(self.dtype).removeprefix("torch."))
+
+    Tensor.numpy = numpy  # type: ignore[method-assign,assignment]
+    try:
+        yield made_up
+    finally:
+        Tensor.numpy = original  # type: ignore[method-assign]
 
 
 class InQuestion(RuntimeError):
@@ -82,6 +155,7 @@ class _PlainMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
+        _refuse_foreign_generator(args, named)
         devices = {tensor.device.type for tensor in _tensors((*args, *named.values()))}
         if "meta" in devices:
             target = named.get("device")

@@ -32,7 +32,9 @@ MAX_DEPTH = 16
 MAX_NODES = 20_000
 MAX_DIMENSIONS = 12
 MAX_TEXT = 4_000
-DEVICES = ("cpu", "cuda", "fake")
+DEVICES = ("cpu", "cuda")
+# The fake device, and what fake tensors claim to be on that have left it. None of them has data.
+FAKE_DEVICES = ("fake", "fake cpu", "fake cuda")
 # A terminal, a web page or a UTF-8 file would obey these or choke on them: control characters but
 # for tab and newline, marks that turn the direction of text, halves of surrogate pairs.
 UNPRINTABLE = re.compile(
@@ -173,7 +175,8 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
     from torch._subclasses.fake_tensor import FakeTensor
 
     if isinstance(value, FakeTensor):
-        device = "fake" if value.fake_device.type == "meta" else value.fake_device.type
+        claimed = value.fake_device.type
+        device = "fake" if claimed == "meta" else f"fake {claimed}"
         name = str(value.dtype).removeprefix("torch.")
         return ["tensor", name, [int(n) for n in value.shape], device, None]
     with torch._C.DisableTorchFunctionSubclass():
@@ -261,18 +264,25 @@ class _Reader:
         for pair in _typed(_fields(node, 1)[0], list):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ProtocolError("an entry of the message is malformed")
-            found[printable(_typed(pair[0], str)[:200])] = self.value(pair[1], depth + 1)
+            key = printable(_typed(pair[0], str)[:200])
+            if key in found:
+                raise ProtocolError("a dict of the message has a key twice")
+            found[key] = self.value(pair[1], depth + 1)
         return found
 
     def _read_tensor(self, node: list[Any], _depth: int) -> Array:
         name, shape, device, size = _fields(node, 4)
-        if name not in DTYPES or device not in DEVICES:
+        fake = isinstance(device, str) and device in FAKE_DEVICES
+        known = isinstance(name, str) and isinstance(device, str)
+        if not known or name not in DTYPES or not (fake or device in DEVICES):
             raise ProtocolError("a tensor of the message has an unknown dtype or device")
         if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
             raise ProtocolError("a tensor of the message has a malformed shape")
         if any(type(n) is not int or not 0 <= n <= MAX_BYTES for n in shape):
             raise ProtocolError("a tensor of the message has a malformed shape")
-        if device == "fake" and size is None:
+        if fake:
+            if size is not None:
+                raise ProtocolError("a fake tensor of the message has data")
             return Array(name, tuple(shape), device, None)
         dtype = DTYPES[name]
         if math.prod(max(n, 1) for n in shape) > MAX_BYTES:  # a tensor of none, with vast strides

@@ -232,4 +232,5 @@ def kind_of(value: Any) -> str:
 
 
 def _device(array: Array) -> str:
-    return "the CPU" if array.device == "cpu" else array.device
+    device = array.device.removeprefix("fake ")
+    return "the CPU" if device == "cpu" else device

@@ -44,6 +44,9 @@ class Judge:
         standards: the trusted side.
         cells: what of the submission runs.
         stand_ins: exercises replaced by their oracles.
+        failures: by its number, a cell that did not run to its end.
+        records: by exercise, every run so far.
+        oddities: by exercise, what a person should look at.
     """
 
     zygote: Zygote
@@ -52,6 +55,7 @@ class Judge:
     stand_ins: frozenset[str] = frozenset()
     failures: dict[int, CellFailure] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
+    oddities: dict[str, list[str]] = field(default_factory=dict)
     _worker: Worker | None = None
     _megabytes: int = 0
     _deaths: dict[str, int] = field(default_factory=dict)
@@ -67,7 +71,7 @@ class Judge:
 
     def with_stand_ins(self, names: frozenset[str]) -> Judge:
         """The same submission with correct earlier exercises in place."""
-        return Judge(self.zygote, self.standards, self.cells, names)
+        return type(self)(self.zygote, self.standards, self.cells, names)
 
     def uses(self, exercise: Exercise) -> list[ForbiddenUse]:
         """Forbidden names in the exercise's code."""

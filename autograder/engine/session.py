@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-import torch
 
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
@@ -18,6 +17,8 @@ from autograder.engine.recognition import recognise
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
+from autograder.engine.suspicion import suspicions
+from autograder.engine.trial import NUMERICS
 from autograder.engine.verdict import (
     PASSED,
     UNJUDGED,
@@ -61,11 +62,13 @@ class Session:
         lesson: whose hidden tests run.
         zygote: running.
         seed: of the hidden inputs; drawn afresh where it is None.
+        judging: what runs a submission's code; the laws have one of their own for our answers.
     """
 
     lesson: Lesson
     zygote: Zygote
     seed: int | None = None
+    judging: type[Judge] = Judge
     standards: Standards = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +81,6 @@ class Session:
         Raises:
             GraderDefect: the grader's file cannot be collected, or holds no tests.
         """
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
         plugin = _Plugin(self, jobs, deliver)
         status = pytest.main([str(self.lesson.grader_file), *PYTEST_ARGUMENTS], plugins=[plugin])
         if plugin.raised is not None:
@@ -130,12 +131,15 @@ class _Plugin:
         return True
 
     def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
-        with Judge(self._session.zygote, self._session.standards, job.cells) as judge:
+        session = self._session
+        with session.judging(session.zygote, session.standards, job.cells) as judge:
             results = self._run(tests, judge, job.only)
             cell_errors = _cell_errors(judge.failures.values())
+            dtypes = _dtypes(judge)
         for name in self._session.lesson.exercises:
             if name in results and results[name].score < results[name].max_score:
                 self._carry(tests, judge, results, name)
+        _flag_suspicions(job.cells, results)
         zygote = self._session.zygote
         exercises = list(results.values())
         return Verdict(
@@ -143,6 +147,9 @@ class _Plugin:
             score=_rounded(sum(e.score for e in exercises)),
             max_score=_rounded(sum(e.max_score for e in exercises)),
             devices=["cpu", self._session.accelerator],
+            dtypes=dtypes,
+            not_run=[] if self._session.accelerator == "cuda" else ["cuda"],
+            numerics=dict(NUMERICS) if self._session.accelerator == "cuda" else {},
             sandbox={"in force": zygote.layers, "missing": zygote.missing},
             exercises=exercises,
             cell_errors=cell_errors,
@@ -211,6 +218,7 @@ class _Plugin:
             for use in judge.uses(exercise):
                 told = f"uses {use.name} in cell {use.cell}, line {use.line}: {use.text}"
                 result.flags.append(told)
+            result.flags += judge.oddities.get(result.name, [])
             records = judge.records.get(result.name, [])
             found = recognise(exercise, records, self._session.standards)
         except Exception as error:
@@ -219,6 +227,23 @@ class _Plugin:
             found = None
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
+
+
+def _flag_suspicions(cells: Sequence[RunnableCell], results: dict[str, ExerciseResult]) -> None:
+    """Show a person the lines that prove nothing and are odd all the same."""
+    for use in suspicions([(cell.name, cell.source) for cell in cells]):
+        result = results.get(use.cell) or next(iter(results.values()))
+        told = f"look at {use.name} in cell {use.cell}, line {use.line}: {use.text}"
+        result.flags.append(told)
+
+
+def _dtypes(judge: Judge) -> dict[str, list[str]]:
+    settings = {record.setting for records in judge.records.values() for record in records}
+    found: dict[str, list[str]] = {}
+    for setting in sorted(settings, key=str):
+        name = str(setting.dtype).removeprefix("torch.")
+        found.setdefault(setting.device, []).append(name)
+    return found
 
 
 def _cell_errors(failures: Iterable[CellFailure]) -> list[str]:

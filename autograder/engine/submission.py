@@ -39,23 +39,30 @@ class Submission:
     error: str = ""
 
     def matches_reference(self, case: Case) -> None:
-        """Fail unless the answer does as the reference does, in every dtype of the case."""
+        """Fail unless the answer does as the reference does on the CPU, in every dtype of the case.
+
+        Devices have tests of their own, so that a class graded with a GPU and one graded without
+        lose the same points for the same formula.
+        """
         for dtype in case.dtypes:
             self._match(case, Setting(dtype, "cpu"))
-        if self.accelerator == "cuda":
-            self.device = "cuda"
-            for dtype in case.dtypes:
-                self._match(case, Setting(dtype, "cuda"))
 
     def matches_on_device(self, case: Case) -> None:
         """Fail unless the answer works where its inputs are not on the CPU.
 
-        On a GPU where there is one. Elsewhere on the fake device, where shapes, dtypes and
-        devices are computed and compared and values are not.
+        On a GPU where there is one: this case, and then every case of the exercise that the
+        answer passes on the CPU. Elsewhere on the fake device, where shapes, dtypes and devices
+        are computed and compared and values are not.
         """
         self._match(case, Setting(torch.float32, "cpu"))
         self.device = self.accelerator
         self._match(case, Setting(torch.float32, self.accelerator))
+        if self.accelerator == "cuda":
+            wrong = {r.case.title for r in self._records() if r.mismatch and _on_cpu(r)}
+            for other in self.exercise.cases:
+                if other.title not in wrong:
+                    for dtype in other.dtypes:
+                        self._match(other, Setting(dtype, "cuda"))
 
     def _match(self, case: Case, setting: Setting) -> None:
         standards = self.judge.standards
@@ -66,15 +73,19 @@ class Submission:
         if seen.status == "died" and setting.device == "fake" and not seen.error.get("timed out"):
             # PyTorch itself crashes on some rightful things there, such as deepcopy.
             seen = Observation("unjudged")
+            self.judge.oddities.setdefault(self.exercise.name, []).append(
+                "ends its process only where its inputs are not on the CPU"
+            )
         self._refuse_forbidden(seen.called)
         mismatch = self._judge(case, setting, seen)
-        self.judge.records.setdefault(self.exercise.name, []).append(
-            Record(case, setting, seen, mismatch)
-        )
+        self._records().append(Record(case, setting, seen, mismatch))
         if seen.status == "unjudged":
             raise NotJudged("your code looks at values, so it cannot be judged without a GPU")
         if mismatch:
             self._fail(mismatch.message, setting)
+
+    def _records(self) -> list[Record]:
+        return self.judge.records.setdefault(self.exercise.name, [])
 
     def _judge(self, case: Case, setting: Setting, seen: Observation) -> Mismatch | None:
         if seen.status == "unjudged":
@@ -102,7 +113,6 @@ class Submission:
     def _refuse_forbidden(self, names: list[str]) -> None:
         if names:
             told = ", ".join(f"`{name}`" for name in sorted(set(names)))
-            self.judge.records.setdefault(self.exercise.name, [])
             pytest.fail(
                 f"Uses {told}, which this exercise asks you to write yourself.", pytrace=False
             )
@@ -115,3 +125,7 @@ class Submission:
             where.append("on a GPU" if setting.device == "cuda" else "with inputs on a GPU")
         told = f" ({', '.join(where)})" if where else ""
         pytest.fail(message[:1].upper() + message[1:] + told, pytrace=False)
+
+
+def _on_cpu(record: Record) -> bool:
+    return record.setting.device == "cpu"

@@ -43,6 +43,8 @@ def run_trial(
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     seed_generators(seed, device)
+    if device == "cuda":
+        hold_still()
     if device == "fake":
         return _run_fake(scenario, implementation, inputs, seed)
     placed = place(dict(inputs), device)
@@ -59,12 +61,23 @@ def _run_fake(
         outcome = scenario(implementation, **place(dict(inputs), "fake"))
         return {"status": "returned", "outcome": outcome, "changed": []}
     seed_generators(seed, "cpu")
-    with fake_mode():
-        try:
+    try:
+        with fake_mode():
             outcome = scenario(implementation, **place(dict(inputs), "fake"))
-        except UNJUDGED as error:
-            return {"status": "unjudged", "reason": type(error).__name__}
+    except UNJUDGED as error:
+        return {"status": "unjudged", "reason": type(error).__name__}
     return {"status": "returned", "outcome": outcome, "changed": []}
+
+
+NUMERICS = {"tf32": False, "deterministic algorithms": True}  # on CUDA; recorded in verdicts
+
+
+def hold_still() -> None:
+    """Make CUDA compute in full precision, and the same way twice where it can."""
+    torch.backends.cuda.matmul.allow_tf32 = NUMERICS["tf32"]
+    torch.backends.cudnn.allow_tf32 = NUMERICS["tf32"]
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(NUMERICS["deterministic algorithms"], warn_only=True)
 
 
 def seed_generators(seed: int, device: str) -> None:

@@ -56,7 +56,16 @@ class ExerciseResult:
 
 @dataclass
 class Verdict:
-    """One graded notebook."""
+    """One graded notebook.
+
+    Attributes:
+        devices: that answers were judged on: "cpu", "cuda", "fake".
+        dtypes: by device, the floating dtypes that they were judged in.
+        not_run: devices that nothing was judged on; never to be read as passed.
+        numerics: how floating-point arithmetic was held still while judging.
+        sandbox: the layers in force, and why others are missing.
+        cell_errors: what the student's own cells met.
+    """
 
     lesson: str
     score: float
@@ -65,6 +74,9 @@ class Verdict:
     sandbox: dict[str, Any]
     exercises: list[ExerciseResult]
     cell_errors: list[str] = field(default_factory=list)
+    dtypes: dict[str, list[str]] = field(default_factory=dict)
+    not_run: list[str] = field(default_factory=list)
+    numerics: dict[str, bool] = field(default_factory=dict)
 
     @property
     def has_errors(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autograder.engine.comparison import compare
+from autograder.engine.judge import Judge
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import Setting
@@ -20,6 +21,7 @@ from autograder.laws.answers import (
     answers_of,
     job_of,
 )
+from autograder.laws.rehearsal import Rehearsal
 from autograder.lesson import Lesson
 from autograder.spec import Exercise
 
@@ -62,19 +64,23 @@ def validate_lesson(
     seed: int,
     *,
     only: str | None = None,
+    rehearse: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Findings:
     """Check every law on one lesson with one seed.
 
     Args:
         lesson: with a reference and a grader.
-        zygote: running; its device is the one judged beside the CPU.
+        zygote: running; its device is the one judged beside the CPU. Rehearsing needs no more than
+            its policy.
         seed: of the hidden inputs.
         only: one exercise's name, or None for all.
+        rehearse: run the answers in this process, with neither worker nor sandbox: much faster,
+            and enough to tell answers apart.
         progress: told each answer's key as its verdict falls.
     """
     answers = {answer.key: answer for answer in answers_of(lesson, only)}
-    session = Session(lesson, zygote, seed)
+    session = Session(lesson, zygote, seed, Rehearsal if rehearse else Judge)
     findings = Findings(lesson.key, seed)
 
     def deliver(job: Job, verdict: Verdict) -> None:
@@ -117,6 +123,8 @@ def _broken(answer: Answer, result: ExerciseResult) -> str:
             return f"law 1: the reference loses points: {failed}"
         if unjudged:
             return f"law 1: the reference cannot be judged on the fake device: {unjudged}"
+        if all(t.device == "cpu" for t in result.tests):
+            return "law 1: no test judges it where its inputs are not on the CPU"
     if answer.kind == STUB and result.score > 0:
         return f"law 2: the untouched stub earns {result.score:g} points"
     if answer.kind == MISTAKE:

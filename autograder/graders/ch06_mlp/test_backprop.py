@@ -859,6 +859,13 @@ def confident_mistakes(make: Make):
     return {"logits": logits, "labels": labels}
 
 
+def vanishing_probabilities(make: Make):
+    """Nothing overflows here, and the right class's probability is below any number."""
+    logits, labels = make.normal(5, 4), make.labels(5, 4)
+    logits[torch.arange(5), labels] -= 900.0
+    return {"logits": logits, "labels": labels}
+
+
 def rows_far_apart(make: Make):
     level = torch.tensor([1000.0, -1000.0, 0.0, 2000.0, -2000.0], dtype=torch.float64)
     logits = coarse(make.normal(5, 3, std=2.0)) + level[make.permutation(5)][:, None]
@@ -1170,6 +1177,12 @@ def test_is_the_mean_cross_entropy(submission, case):
     points=1,
     cases=[
         Case("confident mistakes", loss_and_labels, confident_mistakes),
+        Case(
+            "probabilities that vanish",
+            loss_and_labels,
+            vanishing_probabilities,
+            loosen=LARGE_LOGITS,
+        ),
         Case("logits of thousands", loss_and_labels, thousands, loosen=LARGE_LOGITS),
         Case("rows at very different levels", loss_and_labels, rows_far_apart, loosen=LARGE_LOGITS),
     ],
