@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,16 @@ from traitlets import Bool, Enum, List, Unicode
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.gradebook import preflight
 from autograder.gradebook.grader import GradingFailed, GradingRefused, shared_grader
+from autograder.gradebook.intake import Intake
 from autograder.gradebook.journal import FOLDER, Busy, Journal, Record
-from autograder.gradebook.jsonfile import NotKept, not_kept
+from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.repair import Repair
 from autograder.gradebook.scores import forget_unscored, seconds_late
-from autograder.gradebook.submission import Submission, strangers_in, text_of
+from autograder.gradebook.submission import Submission, text_of
 from autograder.gradebook.timestamp import existing_timestamp, timestamp_in
 from autograder.gradebook.verdicts import Verdicts
 
 Hook = Callable[..., Any]
-MAX_STRANGERS = 20
 
 
 class SubmissionExporter(NotebookExporter):
@@ -94,14 +92,15 @@ class SubmissionExporter(NotebookExporter):
         self._verdicts = Verdicts(self._journal, self.device, keep_errors=self.journal_only)
         self._seals: dict[str, str] = {}
         coursedir.get_existing_timestamp = existing_timestamp
-        self._ignore_strays(converter)
-        self._ignore_strangers(converter)
+        self._intake = Intake(converter, self._journal, self._sources)
+        self._intake.leave_out_strays()
+        self._intake.leave_out_strangers()
         self._start_grader(converter)
         converter.pre_convert_hook = self._after(converter.pre_convert_hook, self._begin)
         converter.post_convert_hook = self._after(converter.post_convert_hook, self._finish)
-        converter.convert_notebooks = self._alone(converter, converter.convert_notebooks)
+        converter.convert_notebooks = self._alone(converter.convert_notebooks)
 
-    def _alone(self, converter: Autograde, convert: Callable[[], None]) -> Callable[[], None]:
+    def _alone(self, convert: Callable[[], None]) -> Callable[[], None]:
         """Have nbgrader write while no other run does, and nothing that was half written stand."""
 
         def alone() -> None:
@@ -109,51 +108,13 @@ class SubmissionExporter(NotebookExporter):
             holding = contextlib.nullcontext() if self.journal_only else self._journal.alone()
             try:
                 with holding:
-                    self._discard_interrupted(converter)
+                    self._intake.discard_interrupted()
                     convert()
             except (Busy, NotKept) as error:
                 self.log.error("Nothing was graded: %s", error)
                 raise NbGraderException(str(error)) from None
 
         return alone
-
-    def _ignore_strays(self, converter: Autograde) -> None:
-        """Have nbgrader ask the gradebook for no notebook whose name it cannot even hold."""
-        for folder, paths in converter.assignments.items():
-            known = [path for path in paths if Path(path).stem in self._sources]
-            converter.assignments[folder] = known or paths
-
-    def _ignore_strangers(self, converter: Autograde) -> None:
-        """Have nbgrader copy no link, pipe or device of a submission to autograded/."""
-        coursedir = converter.coursedir
-        for folder in converter.assignments:
-            strangers = strangers_in(Path(folder), coursedir.max_dir_size)
-            if len(strangers) > MAX_STRANGERS:  # nbgrader compares each with every file
-                strangers = [(Path(folder), f"holds {len(strangers)} links, pipes and the like")]
-            for path, why in strangers:
-                self.log.warning("Not copied to autograded/, for it %s: %r", why, str(path))
-                pattern = glob.escape(str(path))  # absolute, so that it means this file alone
-                if pattern not in coursedir.ignore:
-                    coursedir.ignore = [*coursedir.ignore, pattern]
-
-    def _discard_interrupted(self, converter: Autograde) -> None:
-        """Have nbgrader do again what it was killed in, which it would skip as existing."""
-        coursedir = converter.coursedir
-        for folder, notebooks in converter.assignments.items():
-            student = self._student(folder)
-            written = Path(
-                coursedir.format_path(
-                    coursedir.autograded_directory, student, coursedir.assignment_id
-                )
-            )
-            names = {Path(path).name for path in notebooks if Path(path).stem in self._sources}
-            whole = all(Path(written, name).is_file() for name in names)
-            if written.is_dir() and (not whole or self._journal.interrupted(student)):
-                self.log.warning("Grading was interrupted here and is done again: %s", written)
-                try:
-                    shutil.rmtree(written)
-                except OSError as error:
-                    raise not_kept(written, error) from None
 
     def _start_grader(self, converter: Autograde) -> None:
         """Start the engine before any submission is touched, where one is to be graded."""

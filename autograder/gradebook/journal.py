@@ -18,11 +18,9 @@ from typing import Any
 
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.jsonfile import PART, not_kept, read_json, write_json
-from autograder.lesson import ROOT, Lesson
 
 FOLDER = "journal"
 STATE = "gradebook.state"
-ENGINE = ("engine", "spec")
 SLACK = 1e-3  # points are rounded
 
 
@@ -174,23 +172,6 @@ class Journal:
 
     def _state(self, student: str) -> Path:
         return self.folder / self.assignment / student / STATE
-
-
-def fingerprint(lesson: Lesson, device: str) -> str:
-    """A digest of everything but the notebook that a verdict depends on."""
-    digest = hashlib.sha256(device.encode())
-    paths = [lesson.grader_file, lesson.reference_file, lesson.source]
-    for package in ENGINE:
-        paths += sorted((ROOT / "autograder" / package).rglob("*.py"))
-    for path in paths:
-        content = path.read_bytes() if path.exists() else b""
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
-
-
-def key_of(data: bytes, judged_by: str) -> str:
-    """The key of a verdict: of the notebook's bytes and the fingerprint of what judged them."""
-    return hashlib.sha256(hashlib.sha256(data).digest() + judged_by.encode()).hexdigest()
 
 
 def _check(verdict: Verdict) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from autograder.engine.notebook import UnreadableNotebook
 from autograder.gradebook.grader import Grader
-from autograder.gradebook.journal import Journal, Record, fingerprint, key_of
+from autograder.gradebook.journal import Journal, Record
+from autograder.gradebook.key import fingerprint, key_of
 from autograder.gradebook.submission import Submission, text_of
 from autograder.lesson import find_lesson
 

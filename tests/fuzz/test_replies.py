@@ -70,6 +70,22 @@ def test_lies_that_were_met_are_refused(header: object) -> None:
     assert not check_reply(message(header, b""))
 
 
+@pytest.mark.parametrize("size", [0, 4, 7, 9, 16, -8, 8.0, True, None, "8", [8]])
+def test_a_tensors_bytes_fit_its_shape(size: object) -> None:
+    assert check_reply(message(["tensor", "float32", [2], "cpu", 8], bytes(8)))
+    for sent in (8, size if type(size) is int and size > 0 else 8):
+        assert not check_reply(message(["tensor", "float32", [2], "cpu", size], bytes(sent)))
+
+
+def test_more_than_may_be_sent_is_not_even_read() -> None:
+    own, theirs = socket.socketpair()
+    with own, theirs:
+        own.setblocking(False)
+        os.write(theirs.fileno(), struct.pack(">Q", 41) + bytes(41))
+        with pytest.raises(channel.OversizedMessage):
+            channel.receive(own.fileno(), 40, time.monotonic() + 5)
+
+
 @given(
     st.lists(st.binary(max_size=40), max_size=4),
     st.lists(st.integers(1, 30), min_size=1, max_size=5),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from autograder.engine.notebook import UnreadableNotebook
 from autograder.engine.verdict import ERROR, PASSED, ExerciseResult, Verdict
 from autograder.engine.verdict import TestResult as Outcome
-from autograder.gradebook.grader import Grader
+from autograder.gradebook.grader import Grader, TookTooLong
 from autograder.gradebook.journal import Journal, Record
+from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.submission import Submission, read_file, strangers_in
 from autograder.gradebook.verdicts import Verdicts
 from autograder.lesson import Lesson
@@ -66,6 +69,39 @@ def test_a_damaged_record_counts_as_none(journal: Journal, text: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert journal.read("ann", "it") is None
+
+
+def test_what_a_killed_run_had_half_written_goes(journal: Journal) -> None:
+    journal.write("it", Record("k", "ann", "ch/it", verdict()))
+    half = journal.path("ann", "it").with_name(".abc.part")
+    half.write_text('{"key": "k", "stud')
+    with journal.alone():
+        assert not half.exists()
+    assert journal.read("ann", "it") is not None
+
+
+def test_where_it_cannot_write_it_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("in the way")
+    journal = Journal(tmp_path / "journal", "ch")
+    told = "cannot be written .*: make it a place that you may write to, then grade again"
+    with pytest.raises(NotKept, match=told):
+        journal.write("it", Record("k", "ann", "ch/it", verdict()))
+    with pytest.raises(NotKept, match=told), journal.alone():
+        pass
+
+
+def test_one_that_takes_for_ever_is_given_up(tmp_path: Path) -> None:
+    program = tmp_path / "slow.py"
+    program.write_text("import time\nprint('{}', flush=True)\ntime.sleep(60)")
+    started = time.monotonic()
+    grader = Grader(seconds=0.5)
+    with (
+        mock.patch("autograder.gradebook.grader.PROGRAM", (str(program),)),
+        pytest.raises(TookTooLong, match=r"longer than 0\.5 s"),
+    ):
+        grader.prepare("ch/it", "")
+    grader.close()
+    assert time.monotonic() - started < 20
 
 
 def test_what_was_begun_and_not_finished_was_interrupted(journal: Journal) -> None:
