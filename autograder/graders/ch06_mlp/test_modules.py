@@ -1108,8 +1108,8 @@ freeze = Exercise(
         ("first name only", [("for part in names)", "for part in names[:1])")],
          "There may be several names."),
         ("in the order of the names", [("    for name, parameter in model.named_parameters():\n"
-          f"        {MEANT}", "    for name, parameter in [(n, p) for part in names for n, p in "
-          "model.named_parameters() if n == part or n.startswith(f'{part}.')]:\n        if True:")],
+          f"        {MEANT}", "    for name, parameter in [(n, p) for part in names for n, p in model."
+          "named_parameters() if n == part or n.startswith(f'{part}.')]:\n        if True:")],
          "The names are returned in the order in which the *model* lists its parameters."),
         ("gradient kept", [(DROPPED, "")],
          "A frozen parameter still holds its last gradient, and an optimizer goes on using it: "
