@@ -124,6 +124,15 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub("\ufffd", text)
 
 
+def arrays_of(tree: Any) -> list[Array]:
+    """Every tensor of a decoded tree, in order."""
+    if isinstance(tree, dict):
+        return [leaf for value in tree.values() for leaf in arrays_of(value)]
+    if isinstance(tree, list | tuple):
+        return [leaf for value in tree for leaf in arrays_of(value)]
+    return [tree] if isinstance(tree, Array) else []
+
+
 def _node(value: Any, buffers: list[bytes], budget: list[int], depth: int) -> list[Any]:
     budget[0] -= 1
     if budget[0] < 0 or depth > MAX_DEPTH:

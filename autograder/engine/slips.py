@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autograder.engine.codec import DTYPES, Array
+from autograder.engine.codec import DTYPES, Array, arrays_of
 from autograder.engine.comparison import Mismatch
 from autograder.engine.standards import Observation, Setting
 
@@ -85,7 +85,7 @@ def _names_cuda(failure: Failure) -> bool:
 def _device_slip(failure: Failure) -> str:
     told = str(failure.seen.error.get("message", "")).lower()
     if failure.seen.status == "returned":
-        devices = {leaf.device for leaf in _arrays(failure.seen.outcome)}
+        devices = {leaf.device for leaf in arrays_of(failure.seen.outcome)}
         if "fake cuda" in devices:
             return "device hard-coded"
         left = not devices.isdisjoint(("cpu", "fake cpu"))
@@ -102,14 +102,6 @@ _TELLING: dict[Callable[[str], bool], str] = {
     lambda told: "cuda" in told: "device hard-coded",
     lambda told: "same device" in told: "tensor made on the CPU",
 }
-
-
-def _arrays(tree: Any) -> list[Array]:
-    if isinstance(tree, dict):
-        return [leaf for value in tree.values() for leaf in _arrays(value)]
-    if isinstance(tree, list | tuple):
-        return [leaf for value in tree for leaf in _arrays(value)]
-    return [tree] if isinstance(tree, Array) else []
 
 
 def _value_slip(failure: Failure) -> str | None:

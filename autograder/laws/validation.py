@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from autograder.engine.codec import arrays_of
 from autograder.engine.comparison import compare
 from autograder.engine.judge import Judge
 from autograder.engine.session import Job, Session
@@ -97,7 +98,7 @@ def validate_lesson(
                 result.score,
                 result.max_score,
                 result.mistake,
-                _broken(answer, result),
+                _broken(answer, result) or _unplaced(answer, result, session),
             )
         )
         progress(job.key)
@@ -123,8 +124,6 @@ def _broken(answer: Answer, result: ExerciseResult) -> str:
             return f"law 1: the reference loses points: {failed}"
         if unjudged:
             return f"law 1: the reference cannot be judged on the fake device: {unjudged}"
-        if all(t.device == "cpu" for t in result.tests):
-            return "law 1: no test judges it where its inputs are not on the CPU"
     if answer.kind == STUB and result.score > 0:
         return f"law 2: the untouched stub earns {result.score:g} points"
     if answer.kind == MISTAKE:
@@ -135,6 +134,19 @@ def _broken(answer: Answer, result: ExerciseResult) -> str:
     if answer.kind == VARIANT and result.score < result.max_score:
         return f"law 4: the variant loses points: {failed}"
     return ""
+
+
+def _unplaced(answer: Answer, result: ExerciseResult, session: Session) -> str:
+    """Law 1 holds on every device: what gives tensors must be judged elsewhere too."""
+    if answer.kind != REFERENCE or any(t.device != "cpu" for t in result.tests):
+        return ""
+    exercise, standards = session.lesson.exercises[answer.exercise], session.standards
+    outcomes = [
+        standards.reference(exercise, case, Setting(case.dtypes[0])).raw for case in exercise.cases
+    ]
+    if not any(arrays_of(outcome) for outcome in outcomes):
+        return ""
+    return "law 1: no test judges it where its inputs are not on the CPU"
 
 
 def _oracle_finding(session: Session, exercise: Exercise) -> Finding:

@@ -6,13 +6,17 @@ import sys
 
 import pytest
 
+from autograder.engine.spawner import Policy, Zygote
 from autograder.laws.answers import answers_of
+from autograder.laws.numbers import numbers_of
+from autograder.laws.table import thin_margins
 from autograder.laws.validation import validate_lesson
 from autograder.lesson import all_lessons
 from autograder.spec import Mistake, Variant
 
 LESSONS = all_lessons()
 SEEDS = (1,)
+MORE_SEEDS = (2,)  # rehearsed: the same answers on other inputs, without a worker each
 LEAST_MISTAKES, LEAST_VARIANTS = 5, 2
 
 
@@ -24,6 +28,21 @@ def test_every_law_holds(lesson, seed, zygote):
     assert not broken, "\n".join(broken)
     assert {f.kind for f in findings.found} >= {"reference", "stub", "mistake", "variant"}
     assert findings.devices == ["cpu", "fake"]
+
+
+@pytest.mark.parametrize("seed", MORE_SEEDS)
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
+def test_every_law_holds_on_other_inputs(lesson, seed):
+    findings = validate_lesson(lesson, Zygote(Policy()), seed, rehearse=True)
+    broken = [f"{f.exercise}, {f.kind} {f.name!r}: {f.broken}" for f in findings.found if f.broken]
+    assert not broken, "\n".join(broken)
+    assert len(findings.found) >= len(list(answers_of(lesson)))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
+def test_no_margin_is_thin(lesson):
+    thin = list(thin_margins(list(numbers_of(lesson, seed=2))))
+    assert not thin, "\n".join(thin)
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
@@ -38,15 +57,16 @@ def test_every_exercise_has_mistakes_variants_and_a_device_test(lesson):
     assert len(list(answers_of(lesson))) == len({a.key for a in answers_of(lesson)})
 
 
-def broken_laws(lesson, zygote, name):
+def broken_laws(lesson, zygote, name, rehearse):
     return {
         f.broken.split(":")[0]
-        for f in validate_lesson(lesson, zygote, 1, only=name).found
+        for f in validate_lesson(lesson, zygote, 1, only=name, rehearse=rehearse).found
         if f.broken
     }
 
 
-def test_broken_laws_are_noticed(losses, zygote, monkeypatch):
+@pytest.mark.parametrize("rehearse", [False, True])
+def test_broken_laws_are_noticed(rehearse, losses, zygote, monkeypatch):
     name = "wasserstein_generator_loss"
     exercise = losses.exercises[name]
     right = losses.reference_source(name)
@@ -55,7 +75,16 @@ def test_broken_laws_are_noticed(losses, zygote, monkeypatch):
     monkeypatch.setattr(exercise, "mistakes", [harmless])
     monkeypatch.setattr(exercise, "variants", [variant])
     monkeypatch.setattr(exercise, "oracle", lambda fake_logits: fake_logits.mean() * 7)
-    assert broken_laws(losses, zygote, name) == {"law 3", "law 4", "law 5"}
+    assert broken_laws(losses, zygote, name, rehearse) == {"law 3", "law 4", "law 5"}
+
+
+def test_a_thin_margin_is_noticed(losses, monkeypatch):
+    name = "wasserstein_generator_loss"
+    barely = f"def {name}(fake_logits):\n    return -fake_logits.mean() * (1 + 3e-9)\n"
+    mistake = Mistake.written("barely wrong", barely, "It is off by less than anyone could see.")
+    monkeypatch.setattr(losses.exercises[name], "mistakes", [mistake])
+    (told, *_) = thin_margins(list(numbers_of(losses, seed=2, only=name)))
+    assert "mistake 'barely wrong': nowhere further than 10 bounds from the truth" in told
 
 
 def test_a_mistake_that_no_longer_fits_is_noticed(losses):

@@ -57,7 +57,7 @@ def derivative(result, operand):
 
 def told_of(impl, result, **operands):
     """What an operation made, and what became of its operands."""
-    facts = {"a Value is returned": isinstance(result, impl)}
+    facts: dict[str, object] = {"a Value is returned": isinstance(result, impl)}
     if not isinstance(result, impl):
         return facts
     facts |= {"the number": result.data, "grad of the result": result.grad}
@@ -725,7 +725,7 @@ def facts_of_order(outcome, inputs):
 
 
 # In each list: the parents of node i. The last node is the root, and reaches all of them.
-HISTORIES = {
+HISTORIES: dict[str, list[list[int]]] = {
     "a single Value": [[]],
     "one operation": [[], [], [0, 1]],
     "a tree": [[], [], [], [], [0, 1], [2, 3], [4, 5]],
