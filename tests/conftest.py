@@ -18,10 +18,15 @@ from autograder.lesson import Lesson, find_lesson
 Fill = Callable[..., dict[str, Any]]
 Grade = Callable[[dict[str, Any]], Verdict]
 
-SET_UP_ONCE = {
-    "test_nbgrader_cycle",
+SET_UP_ONCE = {  # modules in which one long set-up serves every test
+    "test_by_hand",
     "test_demo",
-}  # modules in which one long set-up serves every test
+    "test_devices",
+    "test_faults",
+    "test_hostile_folders",
+    "test_killed",
+    "test_nbgrader_cycle",
+}
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -26,6 +26,7 @@ def main(root: str, descriptor: int) -> None:
         root: the checkout's folder; off the import path again before the first worker.
         descriptor: the zygote's end of the control socket.
     """
+    _end_with_the_grader()
     control = socket.socket(fileno=descriptor)
     namespaces = _enter_namespaces()
     _import_once()
@@ -43,6 +44,16 @@ def main(root: str, descriptor: int) -> None:
             _fork(control, descriptors[0])
         else:
             control.send(json.dumps(_reap(request["pid"])).encode())
+
+
+def _end_with_the_grader() -> None:
+    """Not to go on importing for a grader that was killed: the socket says so only later."""
+    from autograder.engine.sandbox.kernel import PR_SET_PDEATHSIG, prctl
+
+    grader = os.getppid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != grader:
+        os._exit(1)
 
 
 def _enter_namespaces() -> dict[str, str]:
