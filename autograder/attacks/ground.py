@@ -80,6 +80,8 @@ class Ground:
         if outcome.seconds > attack.seconds:
             outcome.broken.append(f"it held the class up for {outcome.seconds:.0f} s")
         outcome.broken += [*self.bait.damage(), *self._left_behind()]
+        if attack.earns == ALL:  # an honest submission itself
+            return outcome
         following = self._grade(json.dumps(self.target.honest()))
         if following.score < following.max_score:
             outcome.broken.append(f"the next submission got {following.score:g}")

@@ -6,8 +6,10 @@ import os
 import select
 import struct
 import time
+from collections.abc import Callable
 
 LENGTH = struct.Struct(">Q")
+LOOK_SECONDS = 0.1
 
 
 class ChannelClosed(EOFError):
@@ -45,24 +47,37 @@ def send(descriptor: int, payload: bytes, deadline: float | None = None) -> None
             raise ChannelClosed from error
 
 
-def receive(descriptor: int, limit: int, deadline: float | None = None) -> bytearray:
+def receive(
+    descriptor: int,
+    limit: int,
+    deadline: float | None = None,
+    look: Callable[[], None] | None = None,
+) -> bytearray:
     """Read one message of at most ``limit`` bytes.
+
+    Args:
+        descriptor: a socket.
+        limit: more than this is not even begun.
+        deadline: on time.monotonic()'s clock; None waits for ever.
+        look: called now and then while nothing comes; what it raises is passed on.
 
     Raises:
         ChannelClosed: the other end is gone, perhaps in the middle of a message.
         DeadlineExceeded: the message was not complete in time.
         OversizedMessage: it announces more than the limit.
     """
-    (size,) = LENGTH.unpack(_exactly(descriptor, LENGTH.size, deadline))
+    (size,) = LENGTH.unpack(_exactly(descriptor, LENGTH.size, deadline, look))
     if size > limit:
         raise OversizedMessage(f"{size} bytes announced; at most {limit} are read")
-    return _exactly(descriptor, size, deadline)
+    return _exactly(descriptor, size, deadline, look)
 
 
-def _exactly(descriptor: int, count: int, deadline: float | None) -> bytearray:
+def _exactly(
+    descriptor: int, count: int, deadline: float | None, look: Callable[[], None] | None
+) -> bytearray:
     read = bytearray()
     while len(read) < count:
-        _wait(descriptor, select.POLLIN, deadline)
+        _wait(descriptor, select.POLLIN, deadline, look)
         try:
             chunk = os.read(descriptor, min(count - len(read), 1 << 20))
         except BlockingIOError:
@@ -75,11 +90,19 @@ def _exactly(descriptor: int, count: int, deadline: float | None) -> bytearray:
     return read
 
 
-def _wait(descriptor: int, event: int, deadline: float | None) -> None:
+def _wait(
+    descriptor: int,
+    event: int,
+    deadline: float | None,
+    look: Callable[[], None] | None = None,
+) -> None:
     if deadline is None:
         return
     poller = select.poll()
     poller.register(descriptor, event)
-    left = deadline - time.monotonic()
-    if left <= 0 or not poller.poll(left * 1000):
-        raise DeadlineExceeded
+    while (left := deadline - time.monotonic()) > 0:
+        if poller.poll((min(left, LOOK_SECONDS) if look else left) * 1000):
+            return
+        if look:
+            look()
+    raise DeadlineExceeded

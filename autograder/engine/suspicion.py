@@ -70,7 +70,8 @@ def _suspect_call(node: ast.Call, aliases: dict[str, str]) -> Iterator[tuple[int
     if name in HIDES:
         yield node.lineno, name
     elif name in ("getattr", "setattr", "delattr") and len(node.args) >= 2:
-        hidden = constant_text(node.args[1]) is None
+        own = isinstance(node.args[0], ast.Name) and node.args[0].id == "self"
+        hidden = constant_text(node.args[1]) is None and not own
         if hidden or (name != "getattr" and _of_torch(node.args[0], aliases)):
             yield node.lineno, f"{name} of a name that is made as it runs" if hidden else name
 

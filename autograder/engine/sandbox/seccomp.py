@@ -123,11 +123,24 @@ def restrict(*, cuda: bool = False) -> str:
     """
     if MACHINE not in AUDIT_ARCH:
         raise LayerUnavailable(0, f"no seccomp filter is written for {MACHINE}")
-    instructions = list(_instructions(cuda))
+    _install(list(_instructions(cuda)))
+    return f"seccomp ({len(DENIED)} calls refused)"
+
+
+def refuse_alone(*names: str) -> None:
+    """Refuse a few calls and nothing else, as a container's runtime may; to try the engine in it."""
+    column = 0 if MACHINE == "x86_64" else 1
+    instructions = [_Instruction(LOAD, 0, 0, OFFSET_NUMBER)]
+    for number in (DENIED[name][column] for name in names):
+        instructions.append(_Instruction(JUMP_EQUAL, 0, 1, number or 0))
+        instructions.append(_Instruction(RETURN, 0, 0, RET_ERRNO | errno.EPERM))
+    _install([*instructions, _Instruction(RETURN, 0, 0, RET_ALLOW)])
+
+
+def _install(instructions: list[_Instruction]) -> None:
     array = (_Instruction * len(instructions))(*instructions)
     program = _Program(len(instructions), array)
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(program))
-    return f"seccomp ({len(DENIED)} calls refused)"
 
 
 def _instructions(cuda: bool) -> Iterator[_Instruction]:
