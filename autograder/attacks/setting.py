@@ -1,6 +1,6 @@
 """Other machines than this one, imitated: an ordinary user, a container without namespaces.
 
-``python -m autograder.attacks.setting [--ordinary] [--without-namespaces] PATTERN…`` tries
+``python -m autograder.attacks.setting [--ordinary] [--without-…] PATTERN…`` tries
 the attacks whose family and name match in such a setting and prints their outcomes as JSON.
 """
 
@@ -20,6 +20,7 @@ from autograder.engine.sandbox.kernel import LIBC, checked
 from autograder.lesson import ROOT
 
 NOBODY = 65534
+CANNOT = 77
 MS_BIND, MS_REC, MS_PRIVATE, MS_MOVE = 4096, 1 << 14, 1 << 18, 8192
 MARK = "FORWARDPASS_SETTING"
 
@@ -29,13 +30,20 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ordinary", action="store_true")
     parser.add_argument("--without-namespaces", action="store_true")
+    parser.add_argument("--without-landlock", action="store_true")
     parser.add_argument("families", nargs="+")
     options = parser.parse_args()
     if os.environ.get(MARK) != "entered":
-        if options.ordinary:
-            become_ordinary()
+        try:
+            if options.ordinary:
+                become_ordinary()
+        except OSError as error:
+            print(f"this setting cannot be imitated here: {error}", file=sys.stderr)
+            return CANNOT
         if options.without_namespaces:
-            refuse_namespaces()
+            refuse("unshare", "setns", "mount", "umount2")
+        if options.without_landlock:
+            refuse("landlock_create_ruleset")
         os.chdir("/")
         environment = {**os.environ, MARK: "entered", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
         os.execve(sys.executable, [sys.executable, *_again(sys.argv[1:])], environment)
@@ -58,10 +66,10 @@ def become_ordinary() -> None:
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
-def refuse_namespaces() -> None:
-    """Do as a container's runtime does: no new namespaces, for this process and all below it."""
+def refuse(*calls: str) -> None:
+    """Do as a container's runtime or an old kernel does, to this process and all below it."""
     privileges.forbid_new_privileges()
-    seccomp.refuse_alone("unshare", "setns", "mount", "umount2")
+    seccomp.refuse_alone(*calls)
 
 
 def _uncover(wanted: list[Path]) -> None:
@@ -69,7 +77,7 @@ def _uncover(wanted: list[Path]) -> None:
     for lid in {lid for path in wanted if (lid := _lid_of(path))}:
         below = sorted({p for p in wanted if p.is_relative_to(lid)})
         below = [p for p in below if not any(p != q and p.is_relative_to(q) for q in below)]
-        aside = Path("/tmp") / f"forwardpass-aside-{os.getpid()}"  # noqa: S108
+        aside = Path("/tmp") / f"forwardpass-aside-{os.getpid()}"
         _mount(b"tmpfs", _made(aside), b"tmpfs", 0)
         for number, path in enumerate(below):
             _mount(bytes(path), _made(aside / str(number)), None, MS_BIND | MS_REC)

@@ -1,6 +1,7 @@
 """A worker's folder goes, however it was filled; and it cannot be filled without a bound."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_folders_nested_deeper_than_python_recurses(tmp_path):
     try:
         os.chdir(here)
         for _ in range(3000):
-            os.mkdir("d")
+            Path("d").mkdir()
             os.chdir("d")
     finally:
         os.fchdir(start)

@@ -60,7 +60,7 @@ def enter(confinement: Confinement, keep: int) -> Record:
     try:
         record.in_force.append(namespaces.mount_scratch(confinement.scratch, SCRATCH_MEGABYTES))
     except OSError as error:
-        record.missing["private scratch"] = str(error)
+        record.missing["private scratch"] = _reason(error)
     os.chdir(confinement.scratch)
     os.environ.clear()
     os.environ.update(HOME=str(confinement.scratch), TMPDIR=str(confinement.scratch))
@@ -91,8 +91,13 @@ def enter(confinement: Confinement, keep: int) -> Record:
         try:
             record.in_force.append(put_in_force())
         except (OSError, ValueError) as error:
-            record.missing[name] = str(error)
+            record.missing[name] = _reason(error)
     return record
+
+
+def _reason(error: OSError | ValueError) -> str:
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or str(error)
 
 
 def _close_descriptors(keep: int) -> None:
