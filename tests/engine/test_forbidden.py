@@ -1,8 +1,11 @@
 """Forbidden names are found through every ordinary disguise, and nowhere else."""
 
+import time
+
 import pytest
 
 from autograder.engine.forbidden import forbidden_uses
+from autograder.engine.suspicion import suspicions
 
 FORBIDS = ("torch.nn.functional.softmax", "torch.softmax", "torch.Tensor.softmax", "torch.optim")
 SETUP = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
@@ -68,3 +71,89 @@ def test_the_line_is_told():
         ["f"],
     )
     assert (use.cell, use.line, use.text) == ("f", 3, "return torch.softmax(x, 0)")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return torch.ops.aten._softmax.default(x, -1, False)",
+        "return torch._C._VariableFunctions.softmax(x, -1)",
+        "return nn.Softmax(-1)(x)",
+        "return getattr(F, 'soft' + 'max')(x, -1)",
+        "return getattr(F, f'soft{\"max\"}')(x, -1)",
+        "return getattr(torch, 'xamtfos'[::-1])(x, -1)",
+        "return vars(F)['softmax'](x, -1)",
+        "return F.__dict__['soft' 'max'](x, -1)",
+        "import sys\nreturn sys.modules['torch'].softmax(x, -1)",
+        "return __import__('torch').softmax(x, -1)",
+        "import importlib\nreturn importlib.import_module('torch.nn.functional').softmax(x, -1)",
+        "return eval('torch.soft' + 'max(x, -1)')",
+        "t = torch.nn\nf = t.functional\nreturn f.softmax(x, -1)",
+        "u = torch.jit.CompilationUnit('def f(x):\\n    return torch.softmax(x, -1)')\nreturn u.f(x)",
+        "import torch._refs as r\nreturn r.softmax(x, -1)",
+        "with torch._C.DisableTorchFunction():\n    return x",
+        "from autograder.engine import watch\nreturn watch",
+    ],
+)
+def test_every_name_of_a_forbidden_function_is_known(body):
+    assert used(body)
+
+
+def test_helpers_under_if_and_for_are_followed():
+    assert used("return h(x)", "if True:\n    def h(x): return F.softmax(x, 0)")
+    assert used("return h(x)", "try:\n    pass\nexcept E:\n    h = F.softmax")
+    assert used("return h(x)", "for h in [F.softmax]: pass")
+    assert used("return softmax(x)", "from torch.nn.functional import *")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["return x" + ".a" * 20_000, "return 1" + "+x" * 2_000, "return " + "f(" * 80 + ")" * 80],
+)
+def test_code_made_to_slow_us_down_is_read_in_time(body):
+    started = time.monotonic()
+    assert not used(body)
+    assert time.monotonic() - started < 5
+
+
+def flags(source):
+    return [use.name for use in suspicions([("mine", SETUP + source)])]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys\ndef f(x): return sys._getframe(1).f_locals",
+        "def f(x): return getattr(torch, ''.join(map(chr, [101])))(x)",
+        "import gc",
+        "torch.relu = F.gelu",
+        "setattr(F, 'relu', None)",
+        "exec(code)",
+        "f = (lambda: 0).__globals__",
+        "from autograder.engine import watch",
+        "import ctypes",
+    ],
+)
+def test_what_can_only_be_suspected_is_flagged(source):
+    assert flags(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class M(nn.Module):\n    def f(self, i): return getattr(self, f'layer{i}')",
+        "x = getattr(torch, 'ones')(3)",
+        "x = torch.ones(3)\nx.requires_grad = True\nx.grad = None",
+        "import math, random, functools, dataclasses, typing",
+        "m = nn.Linear(2, 3)\nm.bias.data = torch.zeros(3)",
+    ],
+)
+def test_ordinary_code_is_not_flagged(source):
+    assert not flags(source)
+
+
+def test_a_flag_is_printable_and_short():
+    (use,) = suspicions([("mine", "import gc  # \x1b[2J" + "x" * 500)])
+    assert "\x1b" not in use.text
+    assert len(use.text) == 200
+    assert (use.name, use.cell, use.line) == ("gc", "mine", 1)

@@ -105,6 +105,13 @@ def test_magics_are_left_out(source, expected):
         ('{"nbformat": 4, "cells": ["text"]}', "has no list of cells"),
         ("[" * 100_000, "is not a notebook"),
         (json.dumps({"nbformat": 4, "cells": [{}] * 6000}), "has 6000 cells"),
+        ("[" * 3_000_000, "far more cells and outputs than a notebook has"),
+        (
+            json.dumps(
+                {"nbformat": 4, "cells": [{"cell_type": "code", "source": "x\n" * 200_000}] * 2}
+            ),
+            "holds 800000 characters of code; at most 500000 are read: take out cells",
+        ),
     ],
 )
 def test_unreadable_notebooks_say_why(text, told):
