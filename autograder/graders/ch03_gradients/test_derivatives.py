@@ -1851,3 +1851,22 @@ def test_tells_the_kinds(submission, case):
 def test_knows_flat_ways(submission, case):
     """Knows what cannot be told where the surface is flat some way"""
     submission.matches_reference(case)
+
+
+def kind_of_rows(impl, rows):
+    return impl(torch.tensor(rows))
+
+
+@classify_critical_point.test(
+    points=0.5,
+    cases=[
+        Case(  # as rows of numbers, since the answer is in the values, which no fake device has
+            "a saddle",
+            kind_of_rows,
+            lambda make: {"rows": turned(1, -1, 1)(make)["hessian"].tolist()},
+        )
+    ],
+)
+def test_kinds_on_device(submission, case):
+    """Works on whichever device its input is on"""
+    submission.matches_on_device(case)

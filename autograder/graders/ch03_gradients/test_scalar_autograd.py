@@ -1,6 +1,6 @@
 """Reverse-mode automatic differentiation of single numbers.
 
-Values hold Python floats, so every case is judged in one dtype and no test concerns a device.
+Values hold Python floats, so every case is judged in one dtype, and alike on every device.
 An operation is judged by its number and by the derivatives that its record gives, whatever the
 record's shape: a difference may be recorded as one step or as a sum and a negation.
 Histories for ``topological_order`` and ``backward`` are built of stand-ins with the same
@@ -653,7 +653,7 @@ def test_takes_differences_quotients_and_numbers(submission, case):
 )
 def test_records_whole_expressions(submission, case):
     """Records whole expressions"""
-    submission.matches_reference(case)
+    submission.matches_on_device(case)
 
 
 # ---------------------------------------------------------------- topological_order
@@ -956,7 +956,7 @@ def test_parents_come_first(submission, case):
 )
 def test_any_depth(submission, case):
     """Works for histories far deeper than Python's recursion"""
-    submission.matches_reference(case)
+    submission.matches_on_device(case)
 
 
 # ---------------------------------------------------------------- backward
@@ -1251,7 +1251,7 @@ def test_applies_the_chain_rule(submission, case):
 )
 def test_knows_what_to_keep(submission, case):
     """Adds to what weights have, and starts anew in what was computed"""
-    submission.matches_reference(case)
+    submission.matches_on_device(case)
 
 
 # ---------------------------------------------------------------- sgd_step
@@ -1383,4 +1383,4 @@ sgd_step = Exercise(
 )
 def test_takes_a_step(submission, case):
     """Moves every parameter against its gradient, and clears the gradient"""
-    submission.matches_reference(case)
+    submission.matches_on_device(case)

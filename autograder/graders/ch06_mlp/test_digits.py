@@ -13,6 +13,7 @@ from autograder.spec import Case, Exercise, Mistake, Variant, load_parameters
 AUTOGRAD = ["torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward",
             "torch.func", "torch.optim"]  # fmt: skip
 NAMES = ("W1", "b1", "W2", "b2")
+ONE = (torch.float64,)
 
 
 def edits(rows):
@@ -163,6 +164,11 @@ def drawn_parameters(impl, d_in, d_hidden, classes, seed):
     }
 
 
+def shapes_of_parameters(impl, seed, **sizes):
+    params = impl(**sizes, generator=torch.Generator().manual_seed(seed))
+    return {name: 0 * params[name] for name in NAMES}
+
+
 def facts_of_parameters(outcome, inputs):
     params = outcome["parameters"]
     facts = {
@@ -274,17 +280,26 @@ init_parameters = Exercise(
 )  # fmt: skip
 
 
-@init_parameters.test(points=1.5, cases=[
+@init_parameters.test(points=1.25, cases=[
     Case("a wide network", drawn_parameters,
          lambda make: {"d_in": 50, "d_hidden": 200, "classes": 30, "seed": make.seed()},
-         observe=facts_of_parameters, dtypes=(torch.float64,)),
+         observe=facts_of_parameters, dtypes=ONE),
     Case("a network with more inputs than units", drawn_parameters,
          lambda make: {"d_in": 160, "d_hidden": 60, "classes": 40, "seed": make.seed()},
-         observe=facts_of_parameters, dtypes=(torch.float64,)),
+         observe=facts_of_parameters, dtypes=ONE),
 ])  # fmt: skip
 def test_init_parameters_draws_the_weights(submission, case):
     """Draws weights of the right size, and biases of zero"""
     submission.matches_reference(case)
+
+
+@init_parameters.test(points=0.25, cases=[
+    Case("a small network", shapes_of_parameters,
+         lambda make: {"d_in": 5, "d_hidden": 4, "classes": 3, "seed": make.seed()})
+])  # fmt: skip
+def test_init_parameters_stays_on_the_cpu(submission, case):
+    """Makes float32 tensors on the CPU"""
+    submission.matches_on_device(case)
 
 
 # ---------------------------------------------------------------- mlp_forward
@@ -391,6 +406,11 @@ def judged(n, classes, right):
     return draw
 
 
+def share_right(impl, logits, labels):
+    found = {"share": impl(logits, labels)}
+    return found | {"share where all are right": impl(logits, logits.argmax(dim=1))}
+
+
 HIT = "(logits.argmax(dim=1) == labels).double().mean().item()"
 
 accuracy = Exercise(
@@ -447,10 +467,9 @@ accuracy = Exercise(
 @accuracy.test(
     points=1,
     cases=[
-        Case("most are right", apply, judged(14, 5, 10)),
-        Case("few are right", apply, judged(11, 4, 3)),
-        Case("all are right", apply, judged(9, 3, 9)),
-        Case("none is right", apply, judged(7, 6, 0)),
+        Case("most are right", share_right, judged(14, 5, 10)),
+        Case("few are right", share_right, judged(11, 4, 3)),
+        Case("none is right", share_right, judged(7, 6, 0)),
     ],
 )
 def test_accuracy_is_the_share_that_is_right(submission, case):
@@ -772,8 +791,8 @@ def module_epoch(impl, weights, loader, training, stale=None):
     loss = impl(model, loader, optimizer, smoothed)
     return {
         "mean loss": loss,
-        "parameters": [p.detach() for p in model.parameters()],
-        "running mean": model[1].running_mean,
+        "parameters": [p.detach().flatten().tolist() for p in model.parameters()],
+        "running mean": model[1].running_mean.tolist(),
         "modes": sorted(set(seen)),
         "backward passes and steps": ", ".join(optimizer.events),
         "calls of the model": len(calls),
@@ -889,10 +908,13 @@ train_module_epoch = Exercise(
 @train_module_epoch.test(
     points=2.5,
     cases=[
-        Case("a smaller last batch", module_epoch, loader_inputs(5, 5, 2, training=False)),
+        Case("a smaller last batch", module_epoch, loader_inputs(5, 5, 2, training=False),
+             dtypes=ONE),
         Case("gradients left from before", module_epoch,
-             lambda make: loader_inputs(4, 6, training=False, stale=make.number(0.5, 1.5))(make)),
-        Case("a model in training mode already", module_epoch, loader_inputs(7, 3, training=True)),
+             lambda make: loader_inputs(4, 6, training=False, stale=make.number(0.5, 1.5))(make),
+             dtypes=ONE),
+        Case("a model in training mode already", module_epoch, loader_inputs(7, 3, training=True),
+             dtypes=ONE),
     ],
 )  # fmt: skip
 def test_train_module_epoch_trains_on_every_batch(submission, case):

@@ -956,8 +956,8 @@ def within(title, hidden_layers, low, high, over=None):
     return Case(title, width_of, draw, dtypes=(torch.float64,))
 
 
-def width_of(impl, **given):
-    return impl(**given)
+def width_of(impl, budget, **given):
+    return {"width": impl(budget=budget, **given), "one more": impl(budget=budget + 1, **given)}
 
 
 GROW = "while mlp_parameter_count([d_in, *[width + 1] * hidden_layers, d_out]) <= budget:"
@@ -1064,9 +1064,11 @@ def frozen_model(impl, names, before):
         parameter.grad = torch.full_like(parameter, i + 1.0)
     model["head"].eval()
     values = [p.detach().clone() for p in model.parameters()]
+    nothing = impl(model)
     returned = impl(model, *names)
     named = dict(model.named_parameters())
     return {
+        "names returned where none is given": nothing,
         "names returned": returned,
         "parameters that require no gradient": [n for n, p in named.items() if not p.requires_grad],
         "parameters without a gradient": [n for n, p in named.items() if p.grad is None],
@@ -1108,8 +1110,8 @@ freeze = Exercise(
         ("first name only", [("for part in names)", "for part in names[:1])")],
          "There may be several names."),
         ("in the order of the names", [("    for name, parameter in model.named_parameters():\n"
-          f"        {MEANT}", "    for name, parameter in [(n, p) for part in names for n, p in model."
-          "named_parameters() if n == part or n.startswith(f'{part}.')]:\n        if True:")],
+          f"        {MEANT}", "    for name, parameter in [(n, p) for part in names for n, p in "
+          "model.named_parameters() if n == part or n.startswith(f'{part}.')]:\n        if True:")],
          "The names are returned in the order in which the *model* lists its parameters."),
         ("gradient kept", [(DROPPED, "")],
          "A frozen parameter still holds its last gradient, and an optimizer goes on using it: "
@@ -1192,7 +1194,6 @@ freeze = Exercise(
         freezing("everything below a child", "body", before=("subhead.bias",)),
         freezing("several parts, some frozen before", "subhead", "body.norm",
                  before=("head.weight", "body.layers.3.bias")),
-        freezing("no name", before=("head.bias",)),
     ],
 )  # fmt: skip
 def test_freeze_excludes_what_is_named(submission, case):
