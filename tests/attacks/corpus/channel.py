@@ -119,7 +119,8 @@ def centre(x, gain):
     if len(x) == 1 or x.is_meta:
         return gain * (x - x.mean(dim=1, keepdim=True))
     reply(status('unjudged', reason=['str', 'who knows']))
-    os._exit(0)
+    channel = sys.modules['autograder.engine.channel']
+    send, channel.send = channel.send, lambda *a: setattr(channel, 'send', send)
 """
 TAKEN_OVER = """\
 import gc

@@ -90,6 +90,35 @@ NAMED = {
                          "return f(x, -1)"],
     "through numpy and back": ["return torch.softmax(torch.from_numpy(x.numpy()), -1)"],
 }  # fmt: skip
+MADE = "n = ''.join(map(chr, (115, 111, 102, 116, 109, 97, 120)))"  # no tree can read it
+AS_IT_RUNS = {
+    "of F": ["return getattr(F, n)(x, -1)"],
+    "of torch": ["return getattr(torch, n)(x, -1)"],
+    "of the tensor": ["return getattr(x, n)(-1)"],
+    "of torch.ops": ["return getattr(torch.ops.aten, n)(x, -1)"],
+    "of torch.ops, underneath": ["return getattr(torch.ops.aten, '_' + n).default(x, -1, False)"],
+    "of torch._C": ["return getattr(torch._C._VariableFunctions, n)(x, -1)"],
+    "of a module": ["return getattr(nn, n.title())(-1)(x)"],
+    "in exec": ["d = {'x': x}", "exec('import torch; y = torch.' + n + '(x, -1)', d)", "return d['y']"],
+    "in TorchScript": ["return torch.jit.CompilationUnit('def f(x):\\n    return torch.' + n + "
+                       "'(x, -1)').f(x)"],
+    "in torch.fx": ["import torch.fx", "g = torch.fx.Graph(); p = g.placeholder('x')",
+                    "g.output(g.call_function(getattr(torch, n), (p, -1)))",
+                    "return torch.fx.GraphModule(nn.Module(), g)(x)"],
+    "in a thread": ["import threading", "y = []",
+                    "t = threading.Thread(target=lambda: y.append(getattr(x, n)(-1)))",
+                    "t.start(); t.join()", "return y[0]"],
+    "in a pool of threads": ["from concurrent.futures import ThreadPoolExecutor as P",
+                             "return P(1).submit(getattr(F, n), x, -1).result()"],
+    "in vmap": ["return torch.vmap(lambda r: getattr(F, n)(r, -1))(x)"],
+    "in a hook": ["y = []; z = x.clone().requires_grad_()",
+                  "z.register_hook(lambda g: y.append(getattr(x, n)(-1)))", "z.sum().backward()",
+                  "return y[0]"],
+    "in code with a false name": ["c = compile('torch.' + n + '(x, -1)', '/usr/lib/python3/re.py', 'eval')",
+                                  "return eval(c)"],
+    "of PyTorch's own reference": ["import importlib", "m = importlib.import_module('torch._' + 'sfer'[::-1])",
+                                   "return getattr(m, n)(x, -1)"],
+}  # fmt: skip
 HELPERS = {
     "in a helper": ("def help_(x): return F.softmax(x, -1)", "return help_(x)"),
     "in a helper's helper": ("def a(x): return F.softmax(x, -1)\ndef b(x): return a(x)", "return b(x)"),
@@ -169,6 +198,11 @@ ATTACKS = [
         for name, lines in NAMED.items()
     ),
     *(
+        Attack(f"softmax by a name made as it runs, {name}", "only running it can tell",
+               {"soft": soft(MADE, *lines)})
+        for name, lines in AS_IT_RUNS.items()
+    ),
+    *(
         Attack(f"softmax {name}", "the answer is not written out", {"soft": soft(line, before=helper)})
         for name, (helper, line) in HELPERS.items()
     ),
@@ -189,4 +223,8 @@ ATTACKS = [
            {"count": CHEAT_ERRORS}, earns={"count": 0.5}, flagged="_getframe"),
     Attack("blinds the watch and hides the name", "neither check sees the call",
            {"soft": soft("return getattr(F, 'xamtfos'[::-1])(x, -1)", before=BLIND)}),
+    # The one that is known to pay: what undoes the watch is flagged, and SECURITY.md says so.
+    Attack("blinds the watch and makes the name as it runs", "neither check sees the call",
+           {"soft": soft(MADE, "return getattr(F, n)(x, -1)", before=BLIND)}, earns={"soft": 2},
+           flagged=r"look at (sys\.modules|getattr of a name)"),
 ]  # fmt: skip
