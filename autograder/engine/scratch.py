@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from pathlib import Path
+
+from autograder.engine.sandbox.remains import remove
 
 PREFIX = "forwardpass-"
 LOCK = ".alive"
@@ -40,6 +41,6 @@ def _sweep(parent: Path) -> None:
             continue  # in use
         else:
             if folder.stat().st_uid == os.getuid():
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
         finally:
             os.close(descriptor)

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import secrets
-import shutil
 import signal
 import site
 import socket
@@ -16,13 +15,17 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autograder.engine import channel, codec
 from autograder.engine.sandbox import REQUIRED
+from autograder.engine.sandbox.layers import SCRATCH_MEGABYTES
+from autograder.engine.sandbox.namespaces import SCRATCH_FILES
+from autograder.engine.sandbox.quota import QuotaExceeded, check_quota
+from autograder.engine.sandbox.remains import remove
 from autograder.engine.scratch import claim_scratch_root
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +123,7 @@ class Zygote:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._scratch_root, ignore_errors=True)
+        remove(self._scratch_root)
         os.close(self._lock)
 
     def fork(self, *, megabytes: int, forbidden: Sequence[str] = ()) -> Worker:
@@ -233,10 +236,13 @@ class Worker:
         descriptor = self._socket.fileno()
         try:
             channel.send(descriptor, request, deadline)
-            reply = channel.receive(descriptor, reply_bytes, deadline)
+            reply = channel.receive(descriptor, reply_bytes, deadline, self._look())
         except channel.DeadlineExceeded:
             self.end()
             raise WorkerDied(f"took longer than {seconds:g} s", timed_out=True) from None
+        except QuotaExceeded as excess:
+            self.end()
+            raise WorkerDied(str(excess)) from None
         except channel.OversizedMessage:
             self.end()
             raise WorkerDied("returned more than may be sent") from None
@@ -255,6 +261,12 @@ class Worker:
             raise WorkerDied("returned something malformed")
         return decoded
 
+    def _look(self) -> Callable[[], None] | None:
+        """What to look at while waiting: the folder, where no file system of its own bounds it."""
+        if any(layer.startswith("private scratch") for layer in self._zygote.layers):
+            return None
+        return lambda: check_quota(self._scratch, SCRATCH_MEGABYTES, SCRATCH_FILES)
+
     def end(self) -> int:
         """Kill the process, whatever it is doing, and remove its folder.
 
@@ -269,7 +281,7 @@ class Worker:
         status = self._zygote.reap(self._pid)
         os.close(self._handle)
         self._socket.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        remove(self._scratch)
         return status
 
 
