@@ -24,7 +24,7 @@ UNGRADED, USAGE = 1, 2
         ('{"nbformat": 4, "cells": []}', "which lesson this answers cannot be told"),
         (
             '{"nbformat": 4, "cells": [], "metadata": {"forwardpass": {"lesson": "../../etc"}}}',
-            "the lessons are: ch06_mlp/backprop",
+            "the lessons are: ch03_gradients/derivatives",
         ),
     ],
 )

@@ -115,4 +115,7 @@ def test_an_unknown_lesson_is_wrong_usage():
     command = [sys.executable, "-m", "autograder.command", "validate", "ch99_nothing/gone"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert "no lesson is called 'ch99_nothing/gone'; there are: ch06_mlp/backprop" in done.stderr
+    assert (
+        "no lesson is called 'ch99_nothing/gone'; there are: ch03_gradients/derivatives"
+        in done.stderr
+    )
