@@ -154,6 +154,9 @@ def gradient_descent(
 ) -> Tensor:
     """Walk downhill: at each step against the gradient, by ``lr`` times its length.
 
+    Written with tensor arithmetic: neither ``torch.optim`` nor automatic differentiation is
+    allowed.
+
     Args:
         gradient: takes a tensor of the shape of ``x`` and returns one of that shape. It does
             not change its argument.

@@ -404,7 +404,8 @@ class Linear(Module):
 
     Attributes:
         weight: a parameter, its data of shape (in_features, out_features).
-        bias: a parameter, its data of shape (out_features,).
+        bias: a parameter, its data of shape (out_features,); assigned after ``weight``, so that
+            it is listed after it.
     """
 
     def __init__(

@@ -77,7 +77,8 @@ def effective_window(beta: float) -> float:
         beta: β, the share of the old average that is kept; between 0 and 1.
 
     Returns:
-        How many times the newest value's weight makes a whole; it need not be a whole number.
+        The n for which a plain mean of n values gives each of them the weight that this average
+        gives its newest value; it need not be a whole number.
     """
     return 1 / (1 - beta)
 

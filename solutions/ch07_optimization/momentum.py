@@ -55,10 +55,11 @@ def nesterov_step(
 ) -> tuple[Tensor, Tensor]:
     """Take one step of gradient descent with Nesterov's momentum.
 
-    Nesterov (1983), rewritten as in Sutskever et al. (2013),
-    https://proceedings.mlr.press/v28/sutskever13.html, and ``torch.optim.SGD(nesterov=True)``:
-    ``param`` is the point that looks ahead, so that ``grad`` is taken where ``param`` is. Written
-    with tensor arithmetic, without ``torch.optim``.
+    Nesterov (1983), as momentum by Sutskever et al. (2013),
+    https://proceedings.mlr.press/v28/sutskever13.html, and rewritten as in Bengio et al. (2012),
+    https://arxiv.org/abs/1212.0901, and ``torch.optim.SGD(nesterov=True)``: ``param`` is the point
+    that looks ahead, so that ``grad`` is taken where ``param`` is. Written with tensor arithmetic,
+    without ``torch.optim``.
 
     Args:
         param: the parameter before the step; any shape.

@@ -191,10 +191,10 @@ class ReduceOnPlateau:
         """Take note of an epoch's loss, and reduce the learning rate if it is time to.
 
         An epoch without improvement is counted; an improvement sets the count to zero and is
-        remembered as the best loss, as the very first loss is. During the cooldown the count
-        stays at zero, but the best loss is kept up to date. Where the count exceeds ``patience``
-        the learning rate is multiplied with ``factor``, the count is set to zero, and the
-        cooldown begins with the next epoch. The best loss stays what it was.
+        remembered as the best loss, as the first finite loss always is. During the cooldown the
+        count stays at zero, but the best loss is kept up to date. Where the count exceeds
+        ``patience`` the learning rate is multiplied with ``factor``, the count is set to zero, and
+        the cooldown begins with the next epoch. The best loss stays what it was.
 
         Args:
             loss: of the epoch, usually on validation data; not negative. A NaN is no improvement.

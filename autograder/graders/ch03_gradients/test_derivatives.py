@@ -1126,7 +1126,8 @@ softmax_jacobian = Exercise(
 
             identity in place of the diagonal of p
                 torch.eye(p.shape[-1]).to(p) - p[..., :, None] * p[..., None, :]
-            The first term has pᵢ on its diagonal, not 1.
+            Look at the case i = j: differentiating the numerator gives back the numerator itself,
+            and it is still divided by the sum.
 
             squares in place of products
                 torch.diag_embed(p) - p[..., :, None] ** 2
@@ -1147,7 +1148,8 @@ softmax_jacobian = Exercise(
 
             diagonal doubled
                 torch.diag_embed(p + p * (1 - p)) - p[..., :, None] * p[..., None, :]
-            pᵢ − pᵢ² is the whole of a diagonal entry: only pᵢ is added there.
+            Off the diagonal your entries are right. On it everything is counted twice: work out the
+            case i = j once more.
             """,
         ),
         *slips(

@@ -1351,7 +1351,7 @@ variable = Exercise(
             """
             tensor without a gradient let through
                 if False:
-            Where data is not a single number, nobody can tell which gradient is meant: raise.
+            Where data is not of shape (), nobody can tell which gradient is meant: raise.
             """,
         ),
         *slips(

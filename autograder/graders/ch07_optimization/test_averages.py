@@ -632,7 +632,12 @@ effective_window = Exercise(
     mistakes=slips(
         "1 / (1 - beta)",
         ("of 1 - beta", "1 / beta", "The newest value has the weight 1 - beta, not beta."),
-        ("weight itself", "1 - beta", "That is the newest value's weight; how often does it fit?"),
+        (
+            "weight itself",
+            "1 - beta",
+            "That is the newest value's weight itself. In a plain mean of n values each has the "
+            "weight 1/n: solve for n.",
+        ),
         ("old values only", "beta / (1 - beta)", "The newest value is a part of the window, too."),
         (
             "plus",
@@ -647,11 +652,11 @@ effective_window = Exercise(
         (
             "half-life",
             "0.6931471805599453 / (1 - beta)",
-            "That is close to the half-life. The window is how many times the newest weight "
-            "makes a whole.",
+            "That is close to the half-life. The window is the n whose 1/n is the newest value's "
+            "weight.",
         ),
         ("whole numbers", "round(1 / (1 - beta))", "It need not be a whole number: do not round."),
-        ("squared", "1 / (1 - beta) ** 2", "The weight makes a whole without being squared."),
+        ("squared", "1 / (1 - beta) ** 2", "The newest value's weight is 1/n, without a square."),
     ),
     variants=[
         Variant.edits_of("a power", [("1 / (1 - beta)", "(1 - beta) ** -1")]),
@@ -705,7 +710,11 @@ beta_from_half_life = Exercise(
             "0.5 ** (1 / (steps + 1))",
             "After steps steps β has been applied so many times.",
         ),
-        ("half left out", "(1 / steps) ** 0.5", "Base and exponent are mixed up."),
+        (
+            "base and exponent swapped",
+            "(1 / steps) ** 0.5",
+            "Base and exponent are mixed up: which of the two numbers is it whose root is taken?",
+        ),
     ),
     variants=[
         Variant.edits_of(

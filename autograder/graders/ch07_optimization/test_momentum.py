@@ -911,7 +911,8 @@ best_momentum = Exercise(
             "largest stable lr",
             LR,
             "lr = 2 / largest",
-            "With this lr, plain gradient descent just fails to diverge; the best one is another.",
+            "With this lr, plain gradient descent neither converges nor diverges in the steepest "
+            "direction; the best one with momentum is another.",
         ),
         Mistake(
             "lr of the mean curvature",
