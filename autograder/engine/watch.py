@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.jit import _builtins
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -171,6 +172,9 @@ def _wrap(watch: CallWatch, owner: Any, attribute: str, name: str) -> None:
         watch.note(name)
         return original(*args, **kwargs)
 
+    table = _builtins._builtin_table or {}
+    if id(original) in table:  # TorchScript knows functions by their identity
+        _builtins._register_builtin(reporting, table[id(original)])
     del reporting.__wrapped__  # or it would lead past the report
     try:
         setattr(owner, attribute, reporting)

@@ -3,6 +3,7 @@
 from autograder.attacks.attack import Attack
 
 FAMILY = "shortcut"
+TOLD = "which this exercise asks you to write yourself"  # and not that it stopped on its own
 
 
 def soft(*lines, before=""):
@@ -56,10 +57,10 @@ NAMED = {
                             "@lambda f: functools.partial(F.softmax, dim=-1)", "def g(x): pass",
                             "return g(x)"],
     "through TorchScript of a text": [
-        "u = torch.jit.CompilationUnit('def f(x):\\n    return torch.softmax(x, -1)')",
+        "u = torch.jit.CompilationUnit('def f(x):\\n    return torch.softmax(x, -1)\\n')",
         "return u.f(x)"],
     "through TorchScript of a hidden text": [
-        "u = torch.jit.CompilationUnit('def f(x):\\n    return torch.soft' + 'max(x, -1)')",
+        "u = torch.jit.CompilationUnit('def f(x):\\n    return torch.soft' + 'max(x, -1)\\n')",
         "return u.f(x)"],
     "through torch.compile": ["return torch.compile(lambda t: F.softmax(t, -1), backend='eager')(x)"],
     "through torch.fx": ["import torch.fx", "g = torch.fx.Graph(); p = g.placeholder('x')",
@@ -101,7 +102,7 @@ AS_IT_RUNS = {
     "of a module": ["return getattr(nn, n.title())(-1)(x)"],
     "in exec": ["d = {'x': x}", "exec('import torch; y = torch.' + n + '(x, -1)', d)", "return d['y']"],
     "in TorchScript": ["return torch.jit.CompilationUnit('def f(x):\\n    return torch.' + n + "
-                       "'(x, -1)').f(x)"],
+                       "'(x, -1)\\n').f(x)"],
     "in torch.fx": ["import torch.fx", "g = torch.fx.Graph(); p = g.placeholder('x')",
                     "g.output(g.call_function(getattr(torch, n), (p, -1)))",
                     "return torch.fx.GraphModule(nn.Module(), g)(x)"],
@@ -194,21 +195,21 @@ def count(x):
 
 ATTACKS = [
     *(
-        Attack(f"softmax {name}", "the answer is not written out", {"soft": soft(*lines)})
+        Attack(f"softmax {name}", "the answer is not written out", {"soft": soft(*lines)}, told=TOLD)
         for name, lines in NAMED.items()
     ),
     *(
         Attack(f"softmax by a name made as it runs, {name}", "only running it can tell",
-               {"soft": soft(MADE, *lines)})
+               {"soft": soft(MADE, *lines)}, told=TOLD)
         for name, lines in AS_IT_RUNS.items()
     ),
     *(
-        Attack(f"softmax {name}", "the answer is not written out", {"soft": soft(line, before=helper)})
+        Attack(f"softmax {name}", "the answer is not written out", {"soft": soft(line, before=helper)}, told=TOLD)
         for name, (helper, line) in HELPERS.items()
     ),
     *(
         Attack(f"the derivative by {name}", "the derivative is not written out",
-               {"soft_backward": slope(*lines)})
+               {"soft_backward": slope(*lines)}, told=TOLD)
         for name, lines in SLOPES.items()
     ),
     Attack("answers hard-coded for what is visible", "the visible check's inputs come again",
