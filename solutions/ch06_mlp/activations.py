@@ -123,7 +123,8 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """Weigh every entry by the probability that a standard normal number lies below it.
 
     Hendrycks & Gimpel (2016), https://arxiv.org/abs/1606.08415, section 2. ``torch.erf`` is
-    allowed, PyTorch's gelu is not.
+    allowed, PyTorch's gelu is not. Right for entries of ±1000, in either form: no infinity and no
+    NaN.
 
     Args:
         x: any shape, floating point. Left unchanged.

@@ -31,7 +31,8 @@ def pixel_statistics(x_train: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean = x_train.mean(dim=0)
     std = (x_train - mean).square().mean(dim=0).sqrt()
-    return mean, torch.where(std > 0, std, torch.ones_like(std))
+    constant = (x_train == x_train[0]).all(dim=0)  # not std == 0: a mean is rounded
+    return mean, torch.where(constant, torch.ones_like(std), std)
 
 
 def init_parameters(
@@ -128,7 +129,8 @@ def train_epoch(
 
     Returns:
         The parameters after the epoch, and the mean cross-entropy over the m examples, each
-        measured just before its batch's step: a tensor of shape ().
+        measured just before its batch's step: a tensor of shape (), in the dtype and on the device
+        of ``x``.
     """
     total = x.new_zeros(())
     for start in range(0, len(order), batch_size):

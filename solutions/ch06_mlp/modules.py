@@ -170,7 +170,8 @@ def widest_hidden(d_in: int, d_out: int, hidden_layers: int, budget: int) -> int
         d_in: features at the input.
         d_out: features at the output.
         hidden_layers: how many there are, at least 1.
-        budget: the largest number of parameters allowed; reaching it exactly is allowed.
+        budget: the largest number of parameters allowed, up to some tens of thousands, for which
+            the answer should take no more than a moment; reaching it exactly is allowed.
 
     Returns:
         The largest width that fits, an int; 0 where not even width 1 does.

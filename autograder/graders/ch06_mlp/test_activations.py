@@ -176,13 +176,16 @@ sigmoid_derivative = Exercise(
         ("the sigmoid itself", "return sigmoid(x)", "That is the function, not its slope."),
         ("x taken for the output", "return x * (1 - x)", OUTPUT),
         ("one factor from x", "s = sigmoid(x) ; return s * (1 - x)",
-         "Both factors are made of the sigmoid: its value, and one minus its value."),
+         "The first factor is right. The second one, too, is made of the sigmoid's value, not of "
+         "x."),
         ("plus in place of minus", "s = sigmoid(x) ; return s * (1 + s)",
          "The slope has to vanish where the sigmoid reaches 1: check the sign in the second "
          "factor."),
         ("squared", "s = sigmoid(x) ; return s * s",
          "This goes on rising to 1. The slope is largest at 0 and falls on both sides."),
-        ("complement alone", "return 1 - sigmoid(x)", "A factor is missing: the sigmoid itself."),
+        ("complement alone", "return 1 - sigmoid(x)",
+         "A factor is missing: this does not vanish at very negative x, where the sigmoid is flat "
+         "too."),
         ("complement squared", "return (1 - sigmoid(x)) ** 2",
          "One of the two factors is the sigmoid itself, not its complement."),
         ("tanh's rule", "s = sigmoid(x) ; return 1 - s * s",
@@ -649,8 +652,8 @@ gelu_derivative = Exercise(
         ("density times x squared", ("cdf + x * density", "cdf + x**2 * density"),
          "The slope of Φ is the density itself; no further x comes out."),
         ("x times the probability", ("cdf + x * density", "x * cdf + density"),
-         "The factors are crossed: the slope of x is 1, so Φ stands alone, and the density "
-         "comes with x."),
+         "The factors are crossed: each term of the product rule differentiates one factor and "
+         "keeps the other."),
         ("half left out of the exponent", ("-0.5 * x**2", "-(x**2)"),
          "The normal density has x² / 2 in its exponent."),
         ("plus in the exponent", ("-0.5 * x**2", "0.5 * x**2"),

@@ -14,6 +14,7 @@ AUTOGRAD = ["torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.back
             "torch.func", "torch.optim"]  # fmt: skip
 NAMES = ("W1", "b1", "W2", "b2")
 ONE = (torch.float64,)
+IN_FLOAT32 = 1e3  # where a Python number is asked for: it may have been added up in float32
 
 
 def edits(rows):
@@ -51,7 +52,8 @@ def pictures(n, pixels, constant=(), faint=()):
 
 
 MEAN, STD = "x_train.mean(dim=0)", "(x_train - mean).square().mean(dim=0).sqrt()"
-NO_ZERO = "torch.where(std > 0, std, torch.ones_like(std))"
+NO_ZERO = "torch.where(constant, torch.ones_like(std), std)"
+BY_STD = "torch.where(std > 0, std, torch.ones_like(std))"
 
 pixel_statistics = Exercise(
     "pixel_statistics",
@@ -84,10 +86,10 @@ pixel_statistics = Exercise(
         ("dimensions kept", f"mean, {NO_ZERO}", f"mean[None], {NO_ZERO}[None]",
          "Each result has the shape (pixels,): no dimension of size 1 is kept."),
     ]), Mistake.edits_of("one for all pixels", [(MEAN, "x_train.mean()"), (STD,
-        "(x_train - mean).square().mean().sqrt()")],
+        "(x_train - mean).square().mean().sqrt()"), (NO_ZERO, BY_STD)],
         "One number for all pixels together: each pixel has statistics of its own."),
         Mistake.edits_of("over the pixels", [(MEAN, MEAN.replace("0", "1")), (STD,
-        "(x_train - mean[:, None]).square().mean(dim=1).sqrt()")],
+        "(x_train - mean[:, None]).square().mean(dim=1).sqrt()"), (NO_ZERO, BY_STD)],
         "These are statistics of each *image*. Each pixel is measured over the images."),
     ],
     variants=[
@@ -460,6 +462,10 @@ accuracy = Exercise(
                 predicted = logits.softmax(dim=-1).argmax(-1)
                 return predicted.eq(labels).to(torch.float64).mean().item()
         """),
+        Variant("averaged in float32", """
+            def accuracy(logits, labels):
+                return (logits.argmax(dim=1) == labels).float().mean().item()
+        """),
     ],
 )  # fmt: skip
 
@@ -467,9 +473,9 @@ accuracy = Exercise(
 @accuracy.test(
     points=1,
     cases=[
-        Case("most are right", share_right, judged(14, 5, 10)),
-        Case("few are right", share_right, judged(11, 4, 3)),
-        Case("none is right", share_right, judged(7, 6, 0)),
+        Case("most are right", share_right, judged(14, 5, 10), loosen=IN_FLOAT32),
+        Case("few are right", share_right, judged(11, 4, 3), loosen=IN_FLOAT32),
+        Case("none is right", share_right, judged(7, 6, 0), loosen=IN_FLOAT32),
     ],
 )
 def test_accuracy_is_the_share_that_is_right(submission, case):
@@ -901,6 +907,19 @@ train_module_epoch = Exercise(
                     seen.append((len(y), optimizer.step(closure).item()))
                 return sum(n * v for n, v in seen) / sum(n for n, _ in seen)
         """),
+        Variant("added up in a float32 tensor", """
+            def train_module_epoch(model, loader, optimizer, loss_fn):
+                model.train()
+                total, n = torch.tensor(0.0), 0
+                for x, y in loader:
+                    optimizer.zero_grad()
+                    loss = loss_fn(model(x), y)
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.detach() * len(x)
+                    n += len(x)
+                return (total / n).item()
+        """),
     ],
 )  # fmt: skip
 
@@ -909,12 +928,12 @@ train_module_epoch = Exercise(
     points=2.5,
     cases=[
         Case("a smaller last batch", module_epoch, loader_inputs(5, 5, 2, training=False),
-             dtypes=ONE),
+             dtypes=ONE, loosen=IN_FLOAT32),
         Case("gradients left from before", module_epoch,
              lambda make: loader_inputs(4, 6, training=False, stale=make.number(0.5, 1.5))(make),
-             dtypes=ONE),
+             dtypes=ONE, loosen=IN_FLOAT32),
         Case("a model in training mode already", module_epoch, loader_inputs(7, 3, training=True),
-             dtypes=ONE),
+             dtypes=ONE, loosen=IN_FLOAT32),
     ],
 )  # fmt: skip
 def test_train_module_epoch_trains_on_every_batch(submission, case):
@@ -1057,6 +1076,21 @@ evaluate = Exercise(
                     m.training = was[name]
                 return (sums[0] / sums[2]).item(), (sums[1] / sums[2]).item()
         """),
+        Variant("accuracies averaged in float32", """
+            def evaluate(model, loader, loss_fn):
+                modes = [(m, m.training) for m in model.modules()]
+                model.eval()
+                total, right, n = torch.tensor(0.0), 0.0, 0
+                with torch.no_grad():
+                    for x, y in loader:
+                        z = model(x)
+                        total += loss_fn(z, y) * len(x)
+                        right += len(x) * (z.argmax(1) == y).float().mean().item()
+                        n += len(x)
+                for m, mode in modes:
+                    m.training = mode
+                return (total / n).item(), right / n
+        """),
     ],
 )  # fmt: skip
 
@@ -1064,10 +1098,12 @@ evaluate = Exercise(
 @evaluate.test(
     points=2,
     cases=[
-        Case("a model in training", evaluation, loader_inputs(6, 6, 3, frozen="nothing")),
-        Case("a model in evaluation already", evaluation, loader_inputs(5, 2, frozen="model")),
+        Case("a model in training", evaluation, loader_inputs(6, 6, 3, frozen="nothing"),
+             loosen=IN_FLOAT32),
+        Case("a model in evaluation already", evaluation, loader_inputs(5, 2, frozen="model"),
+             loosen=IN_FLOAT32),
         Case("a batch norm in evaluation, the rest in training", evaluation,
-             loader_inputs(4, 5, frozen="norm")),
+             loader_inputs(4, 5, frozen="norm"), loosen=IN_FLOAT32),
     ],
 )  # fmt: skip
 def test_evaluate_measures_and_restores(submission, case):

@@ -1450,14 +1450,14 @@ adamw_step = Exercise(
             "decay doubled",
             DECAY,
             "decayed = param - 2 * lr * weight_decay * param",
-            "There is a factor 2 too many: with the penalty's one half in front, its gradient is "
-            "weight_decay times the parameter.",
+            "There is a factor 2 too many in the decay: look at the formula's second term again.",
         ),
         Mistake(
             "decay halved",
             DECAY,
             "decayed = param - 0.5 * lr * weight_decay * param",
-            "There is a factor one half too many: it goes when the penalty is differentiated.",
+            "There is a factor one half too many. It belongs to an L2 penalty, before "
+            "differentiating; here there is no penalty, only the decay itself.",
         ),
         Mistake(
             "only the decayed share kept",
