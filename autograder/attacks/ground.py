@@ -22,7 +22,7 @@ from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.engine.spawner import Policy, Zygote
 from autograder.engine.verdict import Verdict
 
-CELL_SECONDS, CELLS_SECONDS = 1.5, 6.0
+CELL_SECONDS, CELLS_SECONDS = 1.2, 4.0
 
 
 @dataclass

@@ -79,7 +79,7 @@ AT_IMPORT = {
     "a cell that hangs in its decorator": "@(lambda f: [0 for _ in iter(int, 1)])\ndef f(): pass",
 }
 MANY_EXITS = tuple(f"x{i} = 1" if i % 2 else "import os; os._exit(0)" for i in range(60))
-MANY_HANGS = tuple("import time; time.sleep(1.4)" for i in range(30))
+MANY_HANGS = tuple("import time; time.sleep(1.0)" for i in range(30))
 EVERY = ("centre", "soft", "soft_backward", "count", "jitter")
 
 ATTACKS = [
