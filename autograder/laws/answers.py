@@ -29,8 +29,13 @@ class Answer:
         return f"{self.exercise}: {self.kind} {self.name}".rstrip()
 
 
-def answers_of(lesson: Lesson, only: str | None = None) -> Iterator[Answer]:
+def answers_of(lesson: Lesson, only: str | None = None, every: int = 1) -> Iterator[Answer]:
     """Every answer that the lesson's grader is proven on.
+
+    Args:
+        lesson: with a reference and a grader.
+        only: one exercise's name, or None for all.
+        every: of each exercise's mistakes, only every so-manieth.
 
     Raises:
         RewriteError: a mistake or a variant no longer fits the reference.
@@ -41,7 +46,7 @@ def answers_of(lesson: Lesson, only: str | None = None) -> Iterator[Answer]:
         reference = lesson.reference_source(name)
         yield Answer(name, REFERENCE, "", reference)
         yield Answer(name, STUB, "", clear_solution(mark_solution(reference)))
-        for mistake in exercise.mistakes:
+        for mistake in exercise.mistakes[::every]:
             yield Answer(name, MISTAKE, mistake.name, mistake.apply(reference))
         for variant in exercise.variants:
             yield Answer(name, VARIANT, variant.name, variant.apply(reference))

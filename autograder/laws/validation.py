@@ -66,6 +66,7 @@ def validate_lesson(
     *,
     only: str | None = None,
     rehearse: bool = False,
+    every: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Findings:
     """Check every law on one lesson with one seed.
@@ -78,9 +79,10 @@ def validate_lesson(
         only: one exercise's name, or None for all.
         rehearse: run the answers in this process, with neither worker nor sandbox: much faster,
             and enough to tell answers apart.
+        every: of each exercise's mistakes, only every so-manieth: with 5 one in five.
         progress: told each answer's key as its verdict falls.
     """
-    answers = {answer.key: answer for answer in answers_of(lesson, only)}
+    answers = {answer.key: answer for answer in answers_of(lesson, only, every)}
     session = Session(lesson, zygote, seed, Rehearsal if rehearse else Judge)
     findings = Findings(lesson.key, seed)
 
