@@ -121,6 +121,8 @@ def _relation(outcome: Any, right: Any) -> str | None:
         return "nothing returned"
     if len(tensors) != len(found) or len(found) != len(expected):
         return None
+    if not all(isinstance(leaf, torch.Tensor) for leaf in expected):
+        return None
     pairs = list(zip(found, expected, strict=True))
     if all(_near(a, b) for a, b in pairs):
         return None
