@@ -1151,10 +1151,16 @@ SPLIT_CASES = [
 ]
 
 
-@split_heads.test(points=1, cases=SPLIT_CASES)
+@split_heads.test(points=0.75, cases=SPLIT_CASES)
 def test_cuts_the_features(submission, case):
     """Gives every head its features"""
     submission.matches_reference(case)
+
+
+@split_heads.test(points=0.25, cases=SPLIT_CASES[:1])
+def test_cuts_on_the_device(submission, case):
+    """Works on whichever device its inputs are on"""
+    submission.matches_on_device(case)
 
 
 merge_heads = Exercise(
@@ -1242,17 +1248,23 @@ merge_heads = Exercise(
 )
 
 
-@merge_heads.test(
-    points=1,
-    cases=[
-        Case("several heads", plain, lambda make: {"x": make.normal(2, 3, 5, 4)}),
-        Case("a view, not contiguous", merge_a_view, lambda make: {"x": make.normal(3, 7, 5, 2)}),
-        Case("a batch of one", plain, lambda make: {"x": make.normal(1, 2, 4, 6)}),
-    ],
-)
+MERGE_CASES = [
+    Case("several heads", plain, lambda make: {"x": make.normal(2, 3, 5, 4)}),
+    Case("a view, not contiguous", merge_a_view, lambda make: {"x": make.normal(3, 7, 5, 2)}),
+    Case("a batch of one", plain, lambda make: {"x": make.normal(1, 2, 4, 6)}),
+]
+
+
+@merge_heads.test(points=0.75, cases=MERGE_CASES)
 def test_puts_heads_side_by_side(submission, case):
     """Puts the heads of a position side by side, in order"""
     submission.matches_reference(case)
+
+
+@merge_heads.test(points=0.25, cases=MERGE_CASES[:1])
+def test_merges_on_the_device(submission, case):
+    """Works on whichever device its inputs are on"""
+    submission.matches_on_device(case)
 
 
 # ------------------------------------------------------------- what the three modules share
