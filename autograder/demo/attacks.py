@@ -76,18 +76,24 @@ def hostile_notebooks(lesson: Lesson, course: Path) -> Iterable[Submission]:
         reference=f"solutions.{lesson.chapter}.{lesson.name}",
     )
     draft.add_cell(draft.end, theft)
-    yield Submission("kit-copies", "reads the solutions", draft.to_bytes(), nothing)
+    yield Submission(
+        "kit-copies", "reads the solutions", draft.to_bytes(), nothing, suspicious=True
+    )
 
     draft = Draft.of(lesson)
     boasts = {name: draft.in_place_of_stub(name, BOAST) for name in right}
     draft.fill(boasts).add_cell(draft.first, PATCHES)
-    yield Submission("pat-patches", "patches torch.allclose", draft.to_bytes(), nothing)
+    yield Submission(
+        "pat-patches", "patches torch.allclose", draft.to_bytes(), nothing, suspicious=True
+    )
 
     draft = Draft.of(lesson)
     for cell in draft.cells:
         if cell["cell_type"] == "code":
             cell["outputs"] = _full_marks(cell)
-    yield Submission("clara-claims", "full marks in the outputs", draft.to_bytes(), nothing)
+    yield Submission(
+        "clara-claims", "full marks in the outputs", draft.to_bytes(), nothing, suspicious=True
+    )
 
     done = list(right)[:1]
     draft = Draft.of(lesson).fill({name: right[name] for name in done})
@@ -98,7 +104,9 @@ def hostile_notebooks(lesson: Lesson, course: Path) -> Iterable[Submission]:
             cell["metadata"]["forwardpass"] = {"role": "prose"}
     draft.rest["metadata"]["forwardpass"] = {"lesson": "ch99_luck/free_points"}
     marks = {name: FULL if name in done else NONE for name in right}
-    yield Submission("mona-metadata", "1000 points a cell", draft.to_bytes(), marks)
+    yield Submission(
+        "mona-metadata", "1000 points a cell", draft.to_bytes(), marks, suspicious=True
+    )
 
 
 def _full_marks(cell: dict[str, object]) -> list[dict[str, object]]:

@@ -133,7 +133,7 @@ def _distance(
         return _Distance(name, math.inf, math.nan)
     error = np.abs(theirs.values - truth)
     error[theirs.values == truth] = 0.0  # equal infinities
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         bounds = np.where(error == 0, 0.0, error / allowed)
     if not bounds.size:
         return _Distance(name, 0.0, 0.0)

@@ -54,7 +54,7 @@ def test_every_exercise_has_mistakes_variants_and_a_device_test(lesson):
         assert len(exercise.variants) >= LEAST_VARIANTS, exercise.name
         assert len({m.name for m in exercise.mistakes}) == len(exercise.mistakes), exercise.name
         for mistake in exercise.mistakes:
-            assert 20 < len(mistake.hint) < 400, f"{exercise.name}, {mistake.name}: {mistake.hint}"
+            assert 12 < len(mistake.hint) < 400, f"{exercise.name}, {mistake.name}: {mistake.hint}"
     assert "matches_on_device" in lesson.grader_file.read_text()
     assert len(list(answers_of(lesson))) == len({a.key for a in answers_of(lesson)})
 

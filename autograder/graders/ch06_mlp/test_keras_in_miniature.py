@@ -1453,7 +1453,7 @@ model = Exercise(
     points=2.5,
     cases=[
         Case("a smaller last batch, with metrics and validation", fitted,
-             setting(10, 7, batch_size=4)),
+             setting(10, 7, batch_size=4), dtypes=ONE),
         Case("one batch, no metrics, no validation", fitted, setting(6, batch_size=8,
                                                                      metrics=False),
              dtypes=ONE),
