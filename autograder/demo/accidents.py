@@ -68,7 +68,11 @@ def failing_code(lesson: Lesson) -> Iterable[Submission]:
         spoilt = spoil(draft, exercise)
         file = draft.fill({**right, exercise: spoilt}).to_bytes()
         yield Submission(
-            student, f"{story}, in {exercise}", file, {**all_of(right), exercise: NONE}
+            student,
+            f"{story}, in {exercise}",
+            file,
+            {**all_of(right), exercise: NONE},
+            suspicious="_exit" in story,
         )
 
 
