@@ -12,7 +12,7 @@ import pytest
 
 from autograder.engine.grading import Plan, grade_notebooks
 from autograder.engine.spawner import Zygote
-from autograder.engine.verdict import ExerciseResult, Verdict
+from autograder.engine.verdict import Verdict
 from autograder.lesson import Lesson, find_lesson
 
 Fill = Callable[..., dict[str, Any]]
@@ -86,8 +86,3 @@ def grade(losses: Lesson, zygote: Zygote) -> Grade:
         return verdicts[0]
 
     return graded
-
-
-def result_of(verdict: Verdict, exercise: str) -> ExerciseResult:
-    """One exercise's result."""
-    return next(e for e in verdict.exercises if e.name == exercise)

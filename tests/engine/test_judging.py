@@ -1,12 +1,16 @@
 """Whole submissions: what earns points, what is said, and that one bad exercise costs only itself."""
 
 import pytest
-from conftest import result_of
 
 from autograder.engine.grading import Plan
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.session import Job, Session
+from autograder.engine.verdict import ExerciseResult, Verdict
 from autograder.lesson import find_lesson
+
+
+def result_of(verdict: Verdict, exercise: str) -> ExerciseResult:
+    return next(e for e in verdict.exercises if e.name == exercise)
 
 
 def test_a_right_submission_gets_full_marks(fill, grade):
