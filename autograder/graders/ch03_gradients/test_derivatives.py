@@ -5,11 +5,11 @@ on cubics, whose central differences are known exactly.
 """
 
 import itertools
-import textwrap
 
 import torch
 
-from autograder.spec import Case, Exercise, Mistake, Variant
+from autograder.spec import Case, Exercise, Mistake
+from autograder.spec.tables import slips, variants, written
 
 AUTODIFF = [
     "torch.autograd.grad",
@@ -19,29 +19,6 @@ AUTODIFF = [
     "torch.Tensor.backward",
     "torch.func",
 ]
-
-
-def told(text):
-    """Blocks of a name, indented code and a hint, with blank lines between them."""
-    for block in textwrap.dedent(text).strip().split("\n\n"):
-        name, *rest = block.split("\n")
-        code = textwrap.dedent("\n".join(row for row in rest if row.startswith("    ")))
-        yield name, code, " ".join(row for row in rest if not row.startswith("    "))
-
-
-def slips(line, text):
-    """Mistakes in one place of the reference."""
-    return [Mistake(name, line, code, hint) for name, code, hint in told(text)]
-
-
-def written(text):
-    """Mistakes written out whole."""
-    return [Mistake.written(name, code, hint) for name, code, hint in told(text)]
-
-
-def variants(text):
-    """Right answers written differently."""
-    return [Variant(name, code) for name, code, _ in told(text)]
 
 
 def apart(make, shape, low=0.2, high=2.0):

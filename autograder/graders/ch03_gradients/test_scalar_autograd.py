@@ -7,37 +7,13 @@ Histories for ``topological_order`` and ``backward`` are built of stand-ins with
 attributes, so that a mistake in ``Value`` costs nothing there.
 """
 
-import textwrap
-
 import torch
 
-from autograder.spec import Case, Exercise, Mistake, Variant
+from autograder.spec import Case, Exercise, Mistake
+from autograder.spec.tables import slips, variants, written
 
 FLOATS = (torch.float64,)
 DEEP = 5000  # beyond Python's recursion, in the worker and in the grader
-
-
-def told(text):
-    """Blocks of a name, indented code and a hint, with blank lines between them."""
-    for block in textwrap.dedent(text).strip().split("\n\n"):
-        name, *rest = block.split("\n")
-        code = textwrap.dedent("\n".join(row for row in rest if row.startswith("    ")))
-        yield name, code, " ".join(row for row in rest if not row.startswith("    "))
-
-
-def slips(line, text):
-    """Mistakes in one place of the reference."""
-    return [Mistake(name, line, code, hint) for name, code, hint in told(text)]
-
-
-def written(text):
-    """Mistakes written out whole."""
-    return [Mistake.written(name, code, hint) for name, code, hint in told(text)]
-
-
-def variants(text):
-    """Right answers written differently."""
-    return [Variant(name, code) for name, code, _ in told(text)]
 
 
 def cases(*rows):

@@ -6,13 +6,13 @@ Modules are judged beside the Variable of the same notebook, or the oracle that 
 """
 
 import sys
-import textwrap
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from autograder.spec import Case, Exercise, Mistake, Variant, raised
+from autograder.spec.tables import slips, variants, written
 
 AUTODIFF = [
     "torch.autograd.grad",
@@ -23,29 +23,6 @@ AUTODIFF = [
     "torch.func",
     "torch.ops",
 ]
-
-
-def told(text):
-    """Blocks of a name, indented code and a hint, with blank lines between them."""
-    for block in textwrap.dedent(text).strip().split("\n\n"):
-        name, *rest = block.split("\n")
-        code = textwrap.dedent("\n".join(row for row in rest if row.startswith("    ")))
-        yield name, code, " ".join(row for row in rest if not row.startswith("    "))
-
-
-def slips(line, text):
-    """Mistakes in one place of the reference."""
-    return [Mistake(name, line, code, hint) for name, code, hint in told(text)]
-
-
-def written(text):
-    """Mistakes written out whole."""
-    return [Mistake.written(name, code, hint) for name, code, hint in told(text)]
-
-
-def variants(text):
-    """Right answers written differently."""
-    return [Variant(name, code) for name, code, _ in told(text)]
 
 
 # ---------------------------------------------------------------- unbroadcast

@@ -9,17 +9,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from autograder.spec import Case, Exercise, Mistake, Variant, load_parameters
+from autograder.spec.tables import edits
 
 AUTOGRAD = ["torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward",
             "torch.func", "torch.optim"]  # fmt: skip
 NAMES = ("W1", "b1", "W2", "b2")
 ONE = (torch.float64,)
 IN_FLOAT32 = 1e3  # where a Python number is asked for: it may have been added up in float32
-
-
-def edits(rows):
-    """Mistakes of one edit each: ``(name, in the reference, as mistaken, hint)``."""
-    return [Mistake(*row) for row in rows]
 
 
 def apply(impl, **inputs):

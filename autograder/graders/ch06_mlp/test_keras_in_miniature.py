@@ -20,13 +20,9 @@ from autograder.spec import (
     load_parameters,
     raised,
 )
+from autograder.spec.tables import edits
 
 ONE = (torch.float64,)
-
-
-def edits(rows):
-    """Mistakes of one edit each: ``(name, in the reference, as mistaken, hint)``."""
-    return [Mistake(*row) for row in rows]
 
 
 def apply(impl, **inputs):

@@ -11,13 +11,9 @@ import torch
 from torch import nn
 
 from autograder.spec import Case, Exercise, Mistake, Variant, raised
+from autograder.spec.tables import edits_of
 
 DOUBLE, SINGLE = (torch.float64,), (torch.float32,)
-
-
-def slips(old, *rows):
-    """Mistakes that all rewrite the same piece of the reference: rows of (name, new, hint)."""
-    return [Mistake(name, old, new, hint) for name, new, hint in rows]
 
 
 # Oracles: every average is a row of weights times the values.
@@ -105,7 +101,7 @@ exponential_average = Exercise(
     "exponential_average",
     oracle=average_by_weights,
     mistakes=[
-        *slips(
+        *edits_of(
             RULE,
             (
                 "beta and 1 - beta swapped",
@@ -143,7 +139,7 @@ exponential_average = Exercise(
                 "The values go in as they are, with their signs.",
             ),
         ),
-        *slips(
+        *edits_of(
             "torch.zeros_like(values[0])",
             (
                 "started at the first value",
@@ -171,7 +167,7 @@ exponential_average = Exercise(
             "Changing the average in place changes what you have noted down before: all entries "
             "of your list are the same tensor.",
         ),
-        *slips(
+        *edits_of(
             "return torch.stack(averages)",
             ("only the last", "return averages[-1]", "Asked for is the average after each value."),
             (
@@ -269,7 +265,7 @@ correct_bias = Exercise(
     "correct_bias",
     oracle=correction_by_weights,
     mistakes=[
-        *slips(
+        *edits_of(
             CORRECTED,
             (
                 "multiplied",
@@ -322,7 +318,7 @@ correct_bias = Exercise(
                 "The missing weight beta**t is made up for by dividing, not by adding.",
             ),
         ),
-        *slips(
+        *edits_of(
             "start=1",
             (
                 "counted from 0",
@@ -335,7 +331,7 @@ correct_bias = Exercise(
                 "The first average holds one value, so that counting starts at 1.",
             ),
         ),
-        *slips(
+        *edits_of(
             EACH,
             (
                 "only the first",
@@ -457,7 +453,7 @@ average_weights = Exercise(
     "average_weights",
     oracle=weights_by_impulses,
     mistakes=[
-        *slips(
+        *edits_of(
             "torch.arange(t - 1, -1, -1, dtype=dtype, device=device)",
             (
                 "newest first",
@@ -490,7 +486,7 @@ average_weights = Exercise(
                 "There are t values, and t weights: what is left of the start at zero is no value.",
             ),
         ),
-        *slips(
+        *edits_of(
             "(1 - beta) * beta**age",
             (
                 "1 - beta left out",
@@ -514,7 +510,7 @@ average_weights = Exercise(
                 "That is close for beta near 1, and no more: the weight is beta to the age.",
             ),
         ),
-        *slips(
+        *edits_of(
             "weights / (1 - beta**t) if corrected else weights",
             ("never corrected", "weights", "The argument corrected has no effect."),
             (
@@ -629,7 +625,7 @@ def number_case(title, low, high):
 effective_window = Exercise(
     "effective_window",
     oracle=window_by_series,
-    mistakes=slips(
+    mistakes=edits_of(
         "1 / (1 - beta)",
         ("of 1 - beta", "1 / beta", "The newest value has the weight 1 - beta, not beta."),
         (
@@ -679,7 +675,7 @@ def test_window(submission, case):
 beta_from_half_life = Exercise(
     "beta_from_half_life",
     oracle=beta_by_bisection,
-    mistakes=slips(
+    mistakes=edits_of(
         "float(0.5 ** (1 / steps))",
         (
             "by the window",
@@ -738,7 +734,7 @@ def test_half_life(submission, case):
 noise_factor = Exercise(
     "noise_factor",
     oracle=noise_by_series,
-    mistakes=slips(
+    mistakes=edits_of(
         "(1 - beta) / (1 + beta)",
         (
             "weights not squared",
@@ -893,7 +889,7 @@ WeightAverage = Exercise(
     oracle=AverageOfHistory,
     forbids=["torch.optim"],
     mistakes=[
-        *slips(
+        *edits_of(
             WRITTEN,
             (
                 "not corrected",
@@ -934,7 +930,7 @@ WeightAverage = Exercise(
             "[param.detach().clone() for",
             "The correction makes up for a start at zero: yours starts at the first weights.",
         ),
-        *slips(
+        *edits_of(
             MIXED,
             (
                 "beta and 1 - beta swapped",

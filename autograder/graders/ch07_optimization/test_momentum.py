@@ -416,6 +416,23 @@ def velocity_mistakes(direction):
     ]
 
 
+# Momentum and Nesterov's are asked for the same steps.
+STEPS = [
+    Case("with a warm velocity", one_step, lambda make: warm(make, 4, 3, **HYPER)),
+    Case(
+        "through three steps from rest",
+        steps_in_a_row,
+        lambda make: row(make, 2, 5, steps=3, **HYPER),
+    ),
+    Case("with momentum 0", one_step, lambda make: warm(make, 3, 2, lr=0.3, momentum=0.0)),
+    Case("with the default lr and momentum", one_step, lambda make: warm(make, 2, 3, 4)),
+]
+ANY_SHAPE = [
+    Case("for a single number", scalar_step, lambda make: warm(make, 1, **HYPER)),
+    Case("for transposed tensors", transposed_step, lambda make: warm(make, 3, 5, **HYPER)),
+]
+ELSEWHERE = [Case("a warm step", one_step, lambda make: warm(make, 4, 3, **HYPER))]
+
 momentum_step = Exercise(
     "momentum_step",
     oracle=momentum_by_torch,
@@ -472,39 +489,19 @@ momentum_step = Exercise(
 )
 
 
-@momentum_step.test(
-    points=1.5,
-    cases=[
-        Case("with a warm velocity", one_step, lambda make: warm(make, 4, 3, **HYPER)),
-        Case(
-            "through three steps from rest",
-            steps_in_a_row,
-            lambda make: row(make, 2, 5, steps=3, **HYPER),
-        ),
-        Case("with momentum 0", one_step, lambda make: warm(make, 3, 2, lr=0.3, momentum=0.0)),
-        Case("with the default lr and momentum", one_step, lambda make: warm(make, 2, 3, 4)),
-    ],
-)
+@momentum_step.test(points=1.5, cases=STEPS)
 def test_momentum_follows_the_formula(submission, case):
     """Follows the formula of the heavy ball"""
     submission.matches_reference(case)
 
 
-@momentum_step.test(
-    points=0.25,
-    cases=[
-        Case("for a single number", scalar_step, lambda make: warm(make, 1, **HYPER)),
-        Case("for transposed tensors", transposed_step, lambda make: warm(make, 3, 5, **HYPER)),
-    ],
-)
+@momentum_step.test(points=0.25, cases=ANY_SHAPE)
 def test_momentum_takes_any_shape(submission, case):
     """Takes parameters of any shape"""
     submission.matches_reference(case)
 
 
-@momentum_step.test(
-    points=0.25, cases=[Case("a warm step", one_step, lambda make: warm(make, 4, 3, **HYPER))]
-)
+@momentum_step.test(points=0.25, cases=ELSEWHERE)
 def test_momentum_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)
@@ -586,39 +583,19 @@ nesterov_step = Exercise(
 )
 
 
-@nesterov_step.test(
-    points=1.5,
-    cases=[
-        Case("with a warm velocity", one_step, lambda make: warm(make, 4, 3, **HYPER)),
-        Case(
-            "through three steps from rest",
-            steps_in_a_row,
-            lambda make: row(make, 2, 5, steps=3, **HYPER),
-        ),
-        Case("with momentum 0", one_step, lambda make: warm(make, 3, 2, lr=0.3, momentum=0.0)),
-        Case("with the default lr and momentum", one_step, lambda make: warm(make, 2, 3, 4)),
-    ],
-)
+@nesterov_step.test(points=1.5, cases=STEPS)
 def test_nesterov_follows_the_formula(submission, case):
     """Follows the formula of Nesterov's momentum"""
     submission.matches_reference(case)
 
 
-@nesterov_step.test(
-    points=0.25,
-    cases=[
-        Case("for a single number", scalar_step, lambda make: warm(make, 1, **HYPER)),
-        Case("for transposed tensors", transposed_step, lambda make: warm(make, 3, 5, **HYPER)),
-    ],
-)
+@nesterov_step.test(points=0.25, cases=ANY_SHAPE)
 def test_nesterov_takes_any_shape(submission, case):
     """Takes parameters of any shape"""
     submission.matches_reference(case)
 
 
-@nesterov_step.test(
-    points=0.25, cases=[Case("a warm step", one_step, lambda make: warm(make, 4, 3, **HYPER))]
-)
+@nesterov_step.test(points=0.25, cases=ELSEWHERE)
 def test_nesterov_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)

@@ -14,14 +14,10 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from autograder.spec import Case, Exercise, Mistake, Variant
+from autograder.spec.tables import edits_of
 
 NO_SCHEDULERS = ["torch.optim"]
 NO_CLIPPING = ["torch.nn.utils"]
-
-
-def slips(old, *rows):
-    """Mistakes that all rewrite the same piece of the reference: rows of (name, new, hint)."""
-    return [Mistake(name, old, new, hint) for name, new, hint in rows]
 
 
 def case(title, scenario, inputs, **options):
@@ -164,7 +160,7 @@ inverse_time_decay = Exercise(
     "inverse_time_decay",
     oracle=inverse_time_by_torch,
     forbids=NO_SCHEDULERS,
-    mistakes=slips(
+    mistakes=edits_of(
         "lr / (1 + decay * step)",
         ("1 left out", "lr / (decay * step)", "At step 0 the rate is lr: the 1 keeps it so."),
         ("brackets left out", "lr / 1 + decay * step", "1 + decay * step is the denominator."),
@@ -232,7 +228,7 @@ exponential_decay = Exercise(
     "exponential_decay",
     oracle=exponential_by_torch,
     forbids=NO_SCHEDULERS,
-    mistakes=slips(
+    mistakes=edits_of(
         "lr * gamma**step",
         ("not a power", "lr * gamma * step", "gamma is multiplied in once for every step."),
         ("lr in the power", "(lr * gamma) ** step", "Only gamma is taken to a power, not lr."),
@@ -283,7 +279,7 @@ step_decay = Exercise(
     oracle=stairs_by_torch,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             STAIRS,
             (
                 "no stairs",
@@ -372,7 +368,7 @@ cosine_decay = Exercise(
     oracle=cosine_by_torch,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             SHARE,
             (
                 "rising again",
@@ -391,7 +387,7 @@ cosine_decay = Exercise(
                 "min_lr is reached at step total_steps, so that is what the step is divided by.",
             ),
         ),
-        *slips(
+        *edits_of(
             BELL,
             (
                 "nothing after the end",
@@ -499,7 +495,7 @@ inverse_sqrt_schedule = Exercise(
     oracle=inverse_sqrt_by_torch,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             NOAM,
             (
                 "no warm-up",
@@ -547,7 +543,7 @@ inverse_sqrt_schedule = Exercise(
                 "t goes on counting from the first step when the peak is past.",
             ),
         ),
-        *slips(
+        *edits_of(
             "t = step + 1",
             ("counted from 0", "t = step", "The formula counts steps from 1, and step from 0."),
             (
@@ -611,7 +607,7 @@ with_warmup = Exercise(
     oracle=warmup_by_table,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             RISE,
             (
                 "first step at zero",
@@ -650,7 +646,7 @@ with_warmup = Exercise(
                 "A linear warm-up rises by the same amount in each step.",
             ),
         ),
-        *slips(
+        *edits_of(
             AFTER,
             (
                 "schedule not shifted",
@@ -775,7 +771,7 @@ one_cycle = Exercise(
     oracle=one_cycle_by_torch,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             PEAK,
             (
                 "peak a step late",
@@ -808,11 +804,11 @@ one_cycle = Exercise(
                 "The argument pct_start has no effect.",
             ),
         ),
-        *slips(
+        *edits_of(
             "first_lr = max_lr / div_factor",
             ("default div_factor", "first_lr = max_lr / 25.0", "div_factor has no effect."),
         ),
-        *slips(
+        *edits_of(
             UP,
             (
                 "from zero",
@@ -820,7 +816,7 @@ one_cycle = Exercise(
                 "The cycle does not start at 0: step 0 has max_lr / div_factor.",
             ),
         ),
-        *slips(
+        *edits_of(
             DOWN,
             (
                 "final rate from the peak",
@@ -848,7 +844,7 @@ one_cycle = Exercise(
                 "From the peak, only last - peak steps are left for the way down.",
             ),
         ),
-        *slips(
+        *edits_of(
             WAVE,
             (
                 "straight lines",
@@ -959,7 +955,7 @@ ReduceOnPlateau = Exercise(
     oracle=PlateauByTorch,
     forbids=NO_SCHEDULERS,
     mistakes=[
-        *slips(
+        *edits_of(
             "self.bad_epochs > self.patience",
             (
                 "patience lost an epoch early",
@@ -972,7 +968,7 @@ ReduceOnPlateau = Exercise(
                 "patience epochs may pass without improvement; the one after them is too many.",
             ),
         ),
-        *slips(
+        *edits_of(
             BETTER,
             ("threshold ignored", "loss < self.best", "threshold has no effect."),
             (
@@ -1029,7 +1025,7 @@ ReduceOnPlateau = Exercise(
             RESET + "            self.best = math.inf\n",
             "A reduction does not change the best loss: whoever follows has to beat it.",
         ),
-        *slips(
+        *edits_of(
             REDUCED,
             ("min_lr ignored", "self.lr = self.lr * self.factor", "min_lr has no effect."),
             (
@@ -1272,7 +1268,7 @@ clip_grad_value = Exercise(
     "clip_grad_value",
     oracle=clip_value_by_torch,
     forbids=NO_CLIPPING,
-    mistakes=slips(
+    mistakes=edits_of(
         CLAMPED,
         (
             "clipped above only",
@@ -1383,7 +1379,7 @@ clip_grad_norm = Exercise(
     oracle=clip_norm_by_torch,
     forbids=NO_CLIPPING,
     mistakes=[
-        *slips(
+        *edits_of(
             NORM,
             (
                 "norms added up",
@@ -1421,7 +1417,7 @@ clip_grad_norm = Exercise(
                 "The Euclidean norm is made of all elements, not of the largest alone.",
             ),
         ),
-        *slips(
+        *edits_of(
             SCALED,
             (
                 "always scaled",
@@ -1454,7 +1450,7 @@ clip_grad_norm = Exercise(
                 "Too long gradients are shortened, not thrown away: their direction is good.",
             ),
         ),
-        *slips(
+        *edits_of(
             RESULT,
             (
                 "tensor by tensor",
