@@ -62,13 +62,9 @@ def earlier(lesson: str, *names: str) -> Any:
 
 def definitions_of(source: str) -> str:
     """Only a cell's top-level imports, functions and classes; empty where it is not Python."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
     keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     lines = source.split("\n")
-    return "\n".join(_segment(lines, s) for s in tree.body if isinstance(s, keep))
+    return "\n".join(_segment(lines, s) for s in _body(source) if isinstance(s, keep))
 
 
 def _segment(lines: list[str], statement: ast.stmt) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from autograder.engine.notebook import RunnableCell
+from autograder.engine.syntax import parsed
 from autograder.engine.verdict import ExerciseResult
 from autograder.lesson import Lesson
 
@@ -48,8 +49,5 @@ def earlier_to_replace(
 
 @lru_cache(maxsize=1024)
 def _names(source: str) -> frozenset[str]:
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return frozenset()
+    tree = parsed(source) or ast.Module([], [])
     return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))

@@ -113,11 +113,10 @@ def code_of(cells: tuple[tuple[str, str], ...]) -> Code:
     return code
 
 
-def use_at(name: str, definition: Definition, line: int) -> ForbiddenUse:
+def use_at(name: str, cell: str, lines: Sequence[str], line: int) -> ForbiddenUse:
     """A use with the line that it stands on, as a person will read it."""
-    lines = definition.lines
     text = lines[line - 1].strip() if line <= len(lines) else ""
-    return ForbiddenUse(name, definition.cell, line, printable(text[:200]))
+    return ForbiddenUse(name, cell, line, printable(text[:200]))
 
 
 def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -152,12 +151,12 @@ def _uses_in(
 ) -> Iterator[ForbiddenUse]:
     aliases = _aliases_in(definition.statement, known, doors)
     for line, name in _names_in(definition.statement, aliases, doors, methods):
-        yield use_at(name, definition, line)
+        yield use_at(name, definition.cell, definition.lines, line)
     for line, text in texts_run(definition.statement, aliases):
         inner = parsed(text)
         within = _aliases_in(inner, {**aliases, **imports(inner)}, doors) if inner else {}
         for _, name in _names_in(inner, within, doors, methods) if inner else ():
-            yield use_at(name, definition, line)
+            yield use_at(name, definition.cell, definition.lines, line)
 
 
 def _aliases_in(

@@ -6,7 +6,6 @@ them, never by what the submission claims.
 
 from __future__ import annotations
 
-import ast
 import json
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder.engine.syntax import parsed
 from course.sibling import definitions_of
 
 MAX_FILE_BYTES = 32 << 20
@@ -191,7 +191,7 @@ def _runnable_cells(
 
 def without_magics(source: str) -> str:
     """Python without IPython's magics and shell escapes; empty for a cell in another language."""
-    if _parses(source):
+    if parsed(source) is not None:
         return source
     lines = source.split("\n")
     first = next((i for i, line in enumerate(lines) if line.strip()), 0)
@@ -215,14 +215,6 @@ def _written_exercises(notebook: dict[str, Any], stubs: dict[str, str]) -> set[s
         if exercise in stubs and _normal(source_of(cell)) != _normal(stubs[exercise]):
             written.add(exercise)
     return written
-
-
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def _told_role(cell: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,31 +76,33 @@ def slip_of(failing: Sequence[Failure]) -> str | None:
     return "device not kept" if slip is _device_slip else None
 
 
+def _told(failure: Failure) -> str:
+    """What the student's error said, in lower case."""
+    return str(failure.seen.error.get("message", "")).lower()
+
+
 def _names_cuda(failure: Failure) -> bool:
     """Whether it stopped for want of a GPU that nobody but the code itself asked for."""
-    told = str(failure.seen.error.get("message", "")).lower()
+    told = _told(failure)
     return failure.setting.device != "cuda" and ("nvidia driver" in told or "cuda" in told)
 
 
 def _device_slip(failure: Failure) -> str:
-    told = str(failure.seen.error.get("message", "")).lower()
     if failure.seen.status == "returned":
         devices = {leaf.device for leaf in arrays_of(failure.seen.outcome)}
         if "fake cuda" in devices:
             return "device hard-coded"
         left = not devices.isdisjoint(("cpu", "fake cpu"))
         return "result left on the CPU" if left else "device not kept"
-    for telling, name in _TELLING.items():
-        if telling(told):
-            return name
-    return "device not kept"
+    told = _told(failure)
+    return next((name for words, name in _TELLING.items() if words in told), "device not kept")
 
 
-_TELLING: dict[Callable[[str], bool], str] = {
-    lambda told: "numpy" in told: "NumPy in the middle",
-    lambda told: "generator" in told: "random numbers from another device",
-    lambda told: "cuda" in told: "device hard-coded",
-    lambda told: "same device" in told: "tensor made on the CPU",
+_TELLING = {  # words of PyTorch's messages; the first that occur tell
+    "numpy": "NumPy in the middle",
+    "generator": "random numbers from another device",
+    "cuda": "device hard-coded",
+    "same device": "tensor made on the CPU",
 }
 
 

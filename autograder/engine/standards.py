@@ -156,13 +156,9 @@ class Standards:
         """Judge a returned observation."""
         reference = self.reference(exercise, case, setting)
         standard = self.standard(exercise, case, setting)
-        if case.observe is not None:
-            form = _form(reference.raw)
-            shaped = compare(seen.raw, Standard(form, form, setting.dtype))
-            if shaped:
-                return shaped
         if seen.status == "unobservable":
-            return Mismatch("type", "the result is not of the form that the docstring gives.")
+            odd = Mismatch("type", "the result is not of the form that the docstring gives.")
+            return _misshapen(seen.raw, reference, setting) or odd
         mismatch = compare(seen.outcome, standard)
         surplus = sorted(set(seen.changed) - set(reference.changed))
         if mismatch is None and surplus:
@@ -189,8 +185,8 @@ class Standards:
         raw = reply.get("outcome")
         if case.observe is None or setting.device == "fake":
             return Observation("returned", raw, raw, changed, called=called)
-        form = self._form(exercise, case, setting)
-        if form is not None and compare(raw, Standard(form, form, setting.dtype)):
+        reference = self._references.get(_key(exercise, case, setting))  # None while it is judged
+        if reference is not None and _misshapen(raw, reference, setting):
             # Only what has the right form is observed: anything may be slow on anything else.
             return Observation("unobservable", None, raw, changed, called=called)
         try:
@@ -229,11 +225,6 @@ class Standards:
         seen.bytes = len(sent)
         return seen
 
-    def _form(self, exercise: Exercise, case: Case, setting: Setting) -> Any:
-        """The reference's form on a case; None while the reference itself is looked at."""
-        reference = self._references.get(_key(exercise, case, setting))
-        return None if reference is None else _form(reference.raw)
-
     def _truth(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
         """The reference in float64 on the CPU, on the inputs as the setting rounds them."""
         if setting.dtype == torch.float64 and setting.device == "cpu":
@@ -260,6 +251,12 @@ class Standards:
 
 def _key(exercise: Exercise, case: Case, setting: Setting) -> tuple[Any, ...]:
     return (exercise.name, case.title, id(case), setting)
+
+
+def _misshapen(raw: Any, reference: Observation, setting: Setting) -> Mismatch | None:
+    """How an outcome differs from the reference's in form, whatever its values."""
+    form = _form(reference.raw)
+    return compare(raw, Standard(form, form, setting.dtype))
 
 
 def _form(tree: Any) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from autograder.engine.codec import printable
-from autograder.engine.forbidden import MAX_USES, ForbiddenUse, code_of
+from autograder.engine.forbidden import MAX_USES, ForbiddenUse, code_of, use_at
 from autograder.engine.syntax import constant_text, dotted_name, imports, parsed
 
 REACHES = (
@@ -41,8 +40,7 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
         tree = parsed(source)
         lines = source.split("\n")
         for line, what in _suspect(tree, {**aliases, **imports(tree)}) if tree else ():
-            text = lines[line - 1].strip() if line <= len(lines) else ""
-            found[ForbiddenUse(what, cell, line, printable(text[:200]))] = None
+            found[use_at(what, cell, lines, line)] = None
             if len(found) >= MAX_USES:
                 return list(found)
     return list(found)

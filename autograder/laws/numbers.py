@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from autograder.engine.codec import DTYPES, Array
-from autograder.engine.fingerprint import Vector, fingerprint
-from autograder.engine.standards import Observation, Setting, Standards
+from autograder.engine.fingerprint import Vector
+from autograder.engine.standards import Setting, Standards
 from autograder.engine.tolerance import bound
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise
@@ -96,12 +96,16 @@ def _of_case(
     standard = standards.standard(exercise, case, setting)
     own = standards.reference(exercise, case, setting)
     truth, allowed = _flat(standard.truth, standard.own, setting.dtype, case.loosen)
-    laid = fingerprint(standard.own, setting.dtype)
-    mine = laid.values if laid is not None else truth
+    laid = own.fingerprint(setting.dtype, case.loosen)
     distances = []
     for mistake in exercise.mistakes:
         made = standards.mistake(exercise, mistake, case, setting)
-        distances.append(_distance(mistake.name, made, own, setting, truth, allowed))
+        same = made.status == "returned" and made.changed == own.changed
+        theirs = made.fingerprint(setting.dtype, case.loosen) if same else None
+        if laid is None or theirs is None or theirs.form != laid.form:
+            distances.append(_Distance(mistake.name, math.inf, math.nan))
+        else:
+            distances.append(_distance(mistake.name, theirs.values, truth, allowed))
     caught = [d for d in distances if 1.0 < d.bounds < math.inf]
     nearest = min(caught, key=lambda d: d.bounds, default=_Distance("", math.inf, math.nan))
     numbers = Numbers(
@@ -109,7 +113,7 @@ def _of_case(
         exercise.name,
         case.title,
         str(setting.dtype).removeprefix("torch."),
-        _largest(np.abs(mine - truth)),
+        _largest(np.abs(laid.values - truth)) if laid is not None else 0.0,
         _largest(allowed),
         nearest.mistake,
         nearest.error,
@@ -119,20 +123,9 @@ def _of_case(
     return numbers, distances
 
 
-def _distance(
-    name: str,
-    made: Observation,
-    own: Observation,
-    setting: Setting,
-    truth: Vector,
-    allowed: Vector,
-) -> _Distance:
-    mine = own.fingerprint(setting.dtype, 1.0)
-    theirs = made.fingerprint(setting.dtype, 1.0) if made.status == "returned" else None
-    if mine is None or theirs is None or theirs.form != mine.form or made.changed != own.changed:
-        return _Distance(name, math.inf, math.nan)
-    error = np.abs(theirs.values - truth)
-    error[theirs.values == truth] = 0.0  # equal infinities
+def _distance(name: str, values: Vector, truth: Vector, allowed: Vector) -> _Distance:
+    error = np.abs(values - truth)
+    error[values == truth] = 0.0  # equal infinities
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         bounds = np.where(error == 0, 0.0, error / allowed)
     if not bounds.size:
