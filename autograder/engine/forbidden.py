@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from autograder.engine.codec import printable
 from autograder.engine.doors import METHODS, doors_of, match
-from autograder.engine.syntax import assigned, dotted_name, imports, parsed, texts_run
+from autograder.engine.syntax import assigned, dotted_name, imports, nodes, parsed, texts_run
 
 MAX_USES = 20
 # Beside whatever an exercise forbids: no answer is written with these, and the checks are undone.
@@ -135,7 +135,7 @@ def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         waiting += inner + handlers
         bound = {
             node.id
-            for node in ast.walk(statement)
+            for node in nodes(statement)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
         for name in sorted(bound):
@@ -143,7 +143,7 @@ def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
 def _uses_in(
@@ -174,7 +174,7 @@ def _names_in(
     tree: ast.AST, aliases: Mapping[str, str], doors: dict[str, str], methods: dict[str, str]
 ) -> Iterator[tuple[int, str]]:
     annotations = {id(part) for a in _annotations(tree) for part in ast.walk(a)}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if id(node) in annotations or not isinstance(node, ast.expr):
             continue
         dotted = dotted_name(node, aliases)
@@ -187,7 +187,7 @@ def _names_in(
 
 
 def _annotations(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
             yield node.annotation
         if isinstance(node, ast.FunctionDef) and node.returns:

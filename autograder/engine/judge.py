@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autograder.engine import codec
 from autograder.engine.forbidden import ForbiddenUse, forbidden_uses
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.recognition import Record
@@ -92,7 +91,7 @@ class Judge:
         if left <= 0:
             told = f"took longer than {exercise.seconds:g} s over all its tests"
             return Observation("died", error={"message": told})
-        inputs = self.standards.inputs(exercise, case, setting.dtype)
+        inputs = self.standards.message(exercise, case, setting.dtype)
         worker = self._ready_worker(exercise.megabytes)
         started = time.monotonic()
         try:
@@ -102,7 +101,7 @@ class Judge:
                 reply_bytes=self._reply_bytes(exercise, case, setting),
                 exercise=name,
                 scenario=self.standards.scenario(case),
-                inputs=codec.encode(inputs),
+                inputs=inputs,
                 device=setting.device,
                 seed=self.standards.seed_of(exercise, case),
                 forbidden=list(exercise.forbids),

@@ -76,7 +76,9 @@ class Standards:
         self.lesson = lesson
         self.run_seed = seed
         self._inputs: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._messages: dict[tuple[Any, ...], bytes] = {}
         self._references: dict[tuple[Any, ...], Observation] = {}
+        self._held_against: dict[tuple[Any, ...], Standard] = {}
         self._mistakes: dict[tuple[Any, ...], Observation] = {}
         self._rewritten: dict[tuple[str, str], Any] = {}
         self._scenarios: dict[int, bytes] = {}
@@ -115,6 +117,13 @@ class Standards:
             self._inputs[key] = cast(drawn, dtype)
         return self._inputs[key]
 
+    def message(self, exercise: Exercise, case: Case, dtype: torch.dtype) -> bytes:
+        """A case's inputs as they are sent to workers."""
+        key = (exercise.name, case.title, id(case), dtype)
+        if key not in self._messages:
+            self._messages[key] = codec.encode(self.inputs(exercise, case, dtype))
+        return self._messages[key]
+
     def reference(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
         """The reference's outcome in a setting.
 
@@ -133,9 +142,14 @@ class Standards:
 
     def standard(self, exercise: Exercise, case: Case, setting: Setting) -> Standard:
         """What an outcome in a setting is held against."""
-        own = self.reference(exercise, case, setting)
-        truth = own if setting.device == "fake" else self._truth(exercise, case, setting)
-        return Standard(truth.outcome, own.outcome, setting.dtype, case.loosen)
+        key = _key(exercise, case, setting)
+        if key not in self._held_against:
+            own = self.reference(exercise, case, setting)
+            truth = own if setting.device == "fake" else self._truth(exercise, case, setting)
+            self._held_against[key] = Standard(
+                truth.outcome, own.outcome, setting.dtype, case.loosen
+            )
+        return self._held_against[key]
 
     def mistake(
         self, exercise: Exercise, mistake: Mistake, case: Case, setting: Setting

@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterable, Iterator
 
 from autograder.engine.forbidden import MAX_USES, ForbiddenUse, code_of, use_at
-from autograder.engine.syntax import constant_text, dotted_name, imports, parsed
+from autograder.engine.syntax import constant_text, dotted_name, imports, nodes, parsed
 
 REACHES = (
     "autograder", "solutions", "builtins", "ctypes", "gc", "inspect", "marshal", "socket",
@@ -47,7 +47,7 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
 
 
 def _suspect(tree: ast.AST, aliases: dict[str, str]) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None)
             for name in [module] if module else [n.name for n in node.names]:

@@ -25,10 +25,16 @@ def parsed(source: str) -> ast.Module | None:
         return None
 
 
+@lru_cache(maxsize=1024)
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Every node of a tree, collected once for all who look through it."""
+    return tuple(ast.walk(tree))
+
+
 def imports(tree: ast.AST) -> dict[str, str]:
     """What names stand for by the imports in a tree; ``"*…"`` for a module imported by a star."""
     aliases: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
                 whole = name.asname is not None
@@ -46,7 +52,7 @@ def imports(tree: ast.AST) -> dict[str, str]:
 def assigned(tree: ast.AST, aliases: Mapping[str, str]) -> dict[str, str]:
     """What names stand for by assignments of modules and functions to them."""
     found = dict(aliases)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         target, value = None, None
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target, value = node.targets[0], node.value
@@ -107,7 +113,7 @@ def _called(node: ast.Call, aliases: Mapping[str, str], depth: int = 0) -> str |
 
 def texts_run(tree: ast.AST, aliases: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Code in constant texts that are handed to ``exec``, ``eval`` and the like: line and code."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and node.args and _called(node, aliases) in RUNS_TEXT:
             text = constant_text(node.args[0])
             if text:

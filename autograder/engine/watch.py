@@ -47,6 +47,7 @@ class CallWatch(TorchFunctionMode):
         super().__init__()
         self.seen: set[str] = set()
         self._doors: dict[str, str] = {}
+        self._matched: dict[Any, str | None] = {}  # of these doors, by function
         self._operators: dict[str, str] = {}
         self._inside = 0
         self._closely = False
@@ -58,7 +59,9 @@ class CallWatch(TorchFunctionMode):
 
     def begin(self, forbidden: Sequence[str]) -> None:
         """Start a new record, for one scenario of one exercise."""
-        self._doors = doors_as_called(tuple(forbidden))
+        doors = doors_as_called(tuple(forbidden))
+        if doors is not self._doors:
+            self._doors, self._matched = doors, {}
         self._operators = operators_of(tuple(forbidden))
         self.seen = set()
         self._inside = 0
@@ -71,7 +74,9 @@ class CallWatch(TorchFunctionMode):
 
     def note(self, name: str) -> None:
         """Record a call by its dotted name if it is forbidden and the student's."""
-        forbidden = match(name, self._doors)
+        self._note_forbidden(match(name, self._doors))
+
+    def _note_forbidden(self, forbidden: str | None) -> None:
         if forbidden and forbidden not in self.seen and _called_by_student():
             self.seen.add(forbidden)
 
@@ -82,7 +87,12 @@ class CallWatch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        self.note(_name_of(func))
+        try:
+            forbidden = self._matched[func]
+        except KeyError:
+            forbidden = self._matched[func] = match(_name_of(func), self._doors)
+        if forbidden:
+            self._note_forbidden(forbidden)
         self._inside += 1
         try:
             return func(*args, **(kwargs or {}))
