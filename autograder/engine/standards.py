@@ -8,7 +8,6 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
-import cloudpickle
 import torch
 
 import autograder.spec.probes
@@ -18,6 +17,7 @@ from autograder.engine.fingerprint import Fingerprint, fingerprint
 from autograder.engine.trial import cast, run_trial
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise, Make, Mistake
+from autograder.vendored import cloudpickle
 
 cloudpickle.register_pickle_by_value(autograder.spec.probes)
 

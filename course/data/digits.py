@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from sklearn.datasets import load_digits as _sklearn_digits
 from torch import Tensor
 
 
@@ -32,7 +31,9 @@ def load_digits(*, flat: bool = True, held_out: int = 360, seed: int = 0) -> Spl
     Raises:
         ValueError: ``held_out`` leaves nothing to train on, or nothing to test on.
     """
-    raw = _sklearn_digits()
+    from sklearn.datasets import load_digits as digits  # takes a second: not before it is needed
+
+    raw = digits()
     total = len(raw.target)
     if not 0 < held_out < total:
         raise ValueError(f"held_out must be between 1 and {total - 1}, but is {held_out}")
