@@ -206,7 +206,10 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
 def _put(data: Tensor | None, buffers: list[bytes]) -> int | None:
     if data is None:
         return None
-    raw = data.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    flat = data.contiguous().reshape(-1)
+    if flat.stride() != (1,):  # one element of a larger tensor counts as contiguous as it is
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    raw = flat.view(torch.uint8).numpy().tobytes()
     buffers.append(raw)
     return len(raw)
 

@@ -89,6 +89,12 @@ def test_views_strides_and_gradients_do_not_matter():
         assert torch.equal(plain(decode(encode(view))), view.detach())
 
 
+def test_a_single_value_of_a_larger_tensor_survives():
+    column = torch.arange(2.0).reshape(1, 2)[:, 0]
+    assert column.stride() == (2,)
+    assert torch.equal(plain(decode(encode(column))), torch.zeros(1))
+
+
 def test_what_cannot_be_carried_is_named_and_left_behind():
     back = decode(encode([object(), torch.eye(2).to_sparse(), {1, 2}]))
     assert [type(part) for part in back] == [Opaque, Opaque, Opaque]
