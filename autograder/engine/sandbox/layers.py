@@ -71,7 +71,9 @@ def enter(confinement: Confinement, keep: int) -> Record:
         ("capabilities", privileges.drop_capabilities),
         (
             "rlimits",
-            lambda: privileges.limit_resources(confinement.megabytes, confinement.cpu_seconds),
+            lambda: privileges.limit_resources(
+                confinement.megabytes, confinement.cpu_seconds, cuda=bool(confinement.devices)
+            ),
         ),
         (
             "landlock",

@@ -20,6 +20,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 AMBIENT_CLEAR_ALL = 4
 MEBIBYTE = 1 << 20
 THREADS = 256
+CUDA_MEGABYTES = 4096  # on the host, for the context that the driver makes in every process
 
 
 def forbid_new_privileges() -> str:
@@ -46,17 +47,23 @@ def drop_capabilities() -> str:
     return "no capabilities"
 
 
-def limit_resources(megabytes: int, cpu_seconds: int, disk_megabytes: int = 64) -> str:
-    """Limit address space, processor time, files and core dumps.
+def limit_resources(
+    megabytes: int, cpu_seconds: int, disk_megabytes: int = 64, *, cuda: bool = False
+) -> str:
+    """Limit memory, processor time, files and core dumps.
 
     Args:
         megabytes: that may be allocated beyond what the process already maps.
         cpu_seconds: of processor time, a backstop behind the grader's wall clock.
         disk_megabytes: that one file may hold.
+        cuda: whether CUDA will run here. Its driver reserves more addresses than the GPU has
+            memory, so that what is limited is what can be written to.
     """
-    mapped = _mapped_bytes()
+    whole, data = _mapped_bytes()
+    kind, mapped = (resource.RLIMIT_DATA, data) if cuda else (resource.RLIMIT_AS, whole)
+    megabytes += CUDA_MEGABYTES if cuda else 0
     limits = {
-        resource.RLIMIT_AS: mapped + megabytes * MEBIBYTE,
+        kind: mapped + megabytes * MEBIBYTE,
         resource.RLIMIT_CPU: resource.getrusage(resource.RUSAGE_SELF).ru_utime.__ceil__()
         + cpu_seconds,
         resource.RLIMIT_FSIZE: disk_megabytes * MEBIBYTE,
@@ -80,7 +87,8 @@ def _counts_for_us_alone() -> bool:
         return file.read().split()[-1:] == ["1"]
 
 
-def _mapped_bytes() -> int:
+def _mapped_bytes() -> tuple[int, int]:
+    """What this process maps, and what of it is private and can be written to."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no pathlib here
-        pages = int(file.read().split()[0])
-    return pages * resource.getpagesize()
+        pages = [int(number) for number in file.read().split()]
+    return pages[0] * resource.getpagesize(), pages[5] * resource.getpagesize()
