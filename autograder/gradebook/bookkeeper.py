@@ -11,6 +11,7 @@ import nbgrader.api
 from nbgrader.converters import Autograde, NbGraderException
 from sqlalchemy.exc import SQLAlchemyError
 
+from autograder.gradebook.connection import share_engine
 from autograder.gradebook.course import Course
 from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
@@ -33,6 +34,7 @@ class Bookkeeper:
 
     def __init__(self, course: Course, device: str) -> None:
         self._course = course
+        share_engine()
         config = course.app.config
         config.SubmissionExporter.journal_only = True
         config.SubmissionExporter.device = device
