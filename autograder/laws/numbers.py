@@ -113,7 +113,7 @@ def _of_case(
         exercise.name,
         case.title,
         str(setting.dtype).removeprefix("torch."),
-        _largest(np.abs(laid.values - truth)) if laid is not None else 0.0,
+        _largest(_apart(laid.values, truth)) if laid is not None else 0.0,
         _largest(allowed),
         nearest.mistake,
         nearest.error,
@@ -124,8 +124,7 @@ def _of_case(
 
 
 def _distance(name: str, values: Vector, truth: Vector, allowed: Vector) -> _Distance:
-    error = np.abs(values - truth)
-    error[values == truth] = 0.0  # equal infinities
+    error = _apart(values, truth)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         bounds = np.where(error == 0, 0.0, error / allowed)
     if not bounds.size:
@@ -133,6 +132,14 @@ def _distance(name: str, values: Vector, truth: Vector, allowed: Vector) -> _Dis
     bounds = np.where(np.isnan(bounds), np.inf, bounds)
     worst = int(bounds.argmax())
     return _Distance(name, float(bounds[worst]), float(error[worst]))
+
+
+def _apart(values: Vector, truth: Vector) -> Vector:
+    """Distances, of which those of equal infinities are none."""
+    with np.errstate(invalid="ignore"):
+        error: Vector = np.abs(values - truth)
+    error[values == truth] = 0.0
+    return error
 
 
 def _flat(truth: Any, own: Any, dtype: torch.dtype, loosen: float) -> tuple[Vector, Vector]:
