@@ -51,6 +51,7 @@ class Classwork:
         without: required sandbox layers that the instructor has agreed to do without.
         jobs: how many processes.
         seconds: that a notebook may take in all.
+        megabytes: that a submission may allocate; None where each exercise says.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class Classwork:
         without: Sequence[str],
         jobs: int,
         seconds: float = LIMIT_SECONDS,
+        megabytes: int | None = None,
     ) -> None:
         self._verdicts = verdicts
-        self._graders = [Grader(device, without, seconds) for _ in range(jobs)]
+        self._graders = [Grader(device, without, seconds, megabytes) for _ in range(jobs)]
 
     def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
         """Grade every submission that needs it, giving each as it is done.

@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--without-layer", action="append", default=[])
+    parser.add_argument("--megabytes", type=int, default=None)
     options = parser.parse_args()
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -133,7 +134,8 @@ def main() -> None:
     os.dup2(2, 1)
     desk = Desk(os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8"))
     try:
-        desk.serve(Policy(device=options.device, without=tuple(options.without_layer)))
+        without = tuple(options.without_layer)
+        desk.serve(Policy(options.device, without, megabytes=options.megabytes))
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
     finally:

@@ -19,6 +19,7 @@ class Verdicts:
     Attributes:
         journal: where they are kept.
         device: judged on beside the CPU.
+        megabytes: that a submission may allocate; None where each exercise says.
         fresh: grade again what is journaled already.
         keep_errors: take a journaled verdict as it is even where the grader itself failed;
             otherwise such a notebook is graded again.
@@ -28,6 +29,7 @@ class Verdicts:
     device: str = "cpu"
     fresh: bool = False
     keep_errors: bool = False
+    megabytes: int | None = None
     _fingerprints: dict[str, str] = field(default_factory=dict)
 
     def journaled(self, submission: Submission) -> Record | None:
@@ -79,7 +81,8 @@ class Verdicts:
 
     def _fingerprint(self, lesson: str) -> str:
         if lesson not in self._fingerprints:
-            self._fingerprints[lesson] = fingerprint(find_lesson(lesson), self.device)
+            found = fingerprint(find_lesson(lesson), self.device, self.megabytes)
+            self._fingerprints[lesson] = found
         return self._fingerprints[lesson]
 
 
