@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from autograder.cluster.fleet import Fleet
+from autograder.cluster.trouble import ClusterTrouble
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
 from autograder.gradebook.bookkeeper import Bookkeeper
@@ -28,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("assignment", metavar="ASSIGNMENT", help="as nbgrader calls it")
     parser.add_argument("--student", nargs="+", metavar="ID", help="only these (default: all)")
     parser.add_argument("--jobs", type=int, default=shared.cores(), help="(default: the cores)")
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="grade on the workers of this Dask scheduler (or scheduler file) instead of here; "
+        "docs/scaling.md says how",
+    )
     parser.add_argument(
         "--force", action="store_true", help="grade again what has not changed since it was graded"
     )
@@ -77,22 +85,21 @@ def run(options: argparse.Namespace) -> int:
     since = _since(options)
     if options.json:
         options.json = options.json.absolute()
+    if options.dask and Path(options.dask).is_file():
+        options.dask = str(Path(options.dask).absolute())
     course = _course(options)
     options.device = options.device or course.device
     options.memory = options.memory or course.memory
     megabytes = _megabytes(options)
-    device = shared.device_of(options)
+    device = options.device if options.dask else shared.device_of(options)
     handed = _chosen(course, options.student, since)
     verdicts = Verdicts(course.journal, device, fresh=options.force, megabytes=megabytes)
     submissions = [submission for one in handed for submission in one.submissions]
-    jobs = max(1, min(options.jobs, len(submissions)))
-    work = Classwork(
-        verdicts, device, options.without_layer, jobs, options.limit_seconds, megabytes
-    )
     bookkeeper = Bookkeeper(course, device, options.memory)
     tally = Tally(course, handed)
     try:
         with course.journal.alone(), _progress() as progress:
+            work = _work(options, verdicts, len(submissions), progress.console)
             bar = progress.add_task("notebooks", total=len(submissions))
             for graded in work.grade(submissions):
                 tally.add(graded, progress.console)
@@ -102,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             for student in students:
                 tally.write(student, bookkeeper)
                 progress.advance(bar)
-    except (GradingRefused, Busy, NotKept) as error:
+    except (ClusterTrouble, GradingRefused, Busy, NotKept) as error:
         raise CommandError(f"nothing was entered in the gradebook: {error}") from None
     except Unwritable as error:
         raise CommandError(
@@ -123,6 +130,18 @@ def _course(options: argparse.Namespace) -> Course:
         raise kind(str(error)) from None
     except OSError as error:
         raise shared.UsageError(f"--course {options.course}: {error.strerror}") from None
+
+
+def _work(
+    options: argparse.Namespace, verdicts: Verdicts, notebooks: int, console: Console
+) -> Classwork | Fleet:
+    """What grades: processes here, or the workers of a cluster."""
+    device, without, seconds = verdicts.device, options.without_layer, options.limit_seconds
+    if options.dask:
+        say = console.print
+        return Fleet(verdicts, options.dask, device, without, seconds, verdicts.megabytes, say)
+    jobs = max(1, min(options.jobs, notebooks))
+    return Classwork(verdicts, device, without, jobs, seconds, verdicts.megabytes)
 
 
 def _since(options: argparse.Namespace) -> datetime | None:
