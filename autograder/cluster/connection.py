@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ from autograder.cluster.trouble import ClusterTrouble, NoDask, VersionMismatch
 if TYPE_CHECKING:
     from distributed import Client
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 15.0
 WORKER_SECONDS = 300.0
 AGAIN = "what is graded so far is kept, so start it and grade again"
 
@@ -29,10 +30,11 @@ def connected(address: str) -> Iterator[Client]:
 
     Raises:
         NoDask: Dask is not installed.
-        ClusterTrouble: no scheduler answers there.
+        ClusterTrouble: no scheduler answers there, or it went while it was used.
     """
     try:
         from distributed import Client
+        from distributed.comm.core import CommClosedError
     except ImportError:
         raise NoDask(
             "--dask needs the package `distributed`: pip install 'forwardpass[cluster]', or in the "
@@ -50,6 +52,8 @@ def connected(address: str) -> Iterator[Client]:
         ) from None
     try:
         yield client
+    except (CancelledError, CommClosedError):
+        raise gone(address) from None
     finally:
         with suppress(OSError, RuntimeError):
             client.close()

@@ -27,7 +27,7 @@ def pack(lessons: Iterable[str], root: Path = ROOT) -> bytes:
     """
     chapters = {find_lesson(lesson).chapter for lesson in lessons}
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path in sorted(_files(root, chapters)):
             entry = tarfile.TarInfo(str(path.relative_to(root)))
             content = path.read_bytes()

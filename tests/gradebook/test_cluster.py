@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import standin
 from cluster import Cluster, running
 from coursefolder import CourseFolder
 from distributed import Client
+from distributed.comm.core import CommClosedError
 from kill_storm import FORWARDPASS, hand_in_class
 from processes import survivors
 
@@ -49,37 +52,6 @@ def course(make_course: Callable[[], CourseFolder]) -> CourseFolder:
     return made
 
 
-def started(
-    course: CourseFolder, cluster: Cluster, reached: Callable[[], object]
-) -> subprocess.Popen[str]:
-    """A run on the cluster that has come so far."""
-    process = subprocess.Popen(
-        course.command(*FORWARDPASS, course.assignment, "--dask", cluster.address, stand_in=False),
-        cwd=course.root, env=course.environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    deadline = time.monotonic() + 150
-    while not reached():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
-
-
-def test_interrupted_it_leaves_nothing_on_the_cluster(
-    course: CourseFolder, cluster: Cluster
-) -> None:
-    process = started(course, cluster, cluster.desks)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert told.strip().splitlines()[-1] == "forwardpass grade: stopped"
-    assert "Traceback" not in told
-    assert not survivors(cluster.desks(), 20)
-    with Client(cluster.address) as client:
-        assert not any(client.processing().values())
-
-
 def test_with_a_worker_killed_every_grade_is_the_undisturbed_ones(
     course: CourseFolder, cluster: Cluster, zygote: Zygote
 ) -> None:
@@ -88,8 +60,17 @@ def test_with_a_worker_killed_every_grade_is_the_undisturbed_ones(
     whole = [(s, json.loads(text)) for s, text in texts.items() if not s.startswith("dan")]
     grade_notebooks(course.lesson, whole, zygote, undisturbed.__setitem__)
 
+    process = subprocess.Popen(
+        course.command(*FORWARDPASS, course.assignment, "--dask", cluster.address, stand_in=False),
+        cwd=course.root, env=course.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 150
     # Two notebooks are cut short, and have their verdicts without a worker.
-    process = started(course, cluster, lambda: len(course.records()) > 2 and cluster.grading())
+    while len(course.records()) < 3 or not cluster.grading():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     killed = cluster.grading()
     killed[0].kill()
     said, told = process.communicate(timeout=150)
@@ -102,7 +83,6 @@ def test_with_a_worker_killed_every_grade_is_the_undisturbed_ones(
         s: scores(v) for s, v in undisturbed.items()
     }
     assert not course.disagreements()
-    assert not list(Path("/dev/shm").glob("forwardpass-*"))
 
 
 def scores(verdict: Verdict | None) -> dict[str, float]:
@@ -141,11 +121,14 @@ def as_told(_order: Any, batch: Any, verdict: Any = VERDICT) -> Any:
     """What a notebook's text says becomes of the worker; all others get a verdict."""
     import os
     import signal
+    import time
     from types import SimpleNamespace
 
     texts = [request["text"] for request in batch.requests]
     if "kill" in texts:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "wait" in texts:
+        time.sleep(3)
     if "raise" in texts:
         raise MemoryError("there is none")
     replies = {"refuse": {"refused": "there is no Landlock"}, "vanish": None}
@@ -168,6 +151,34 @@ def test_what_kills_every_worker_has_an_error_of_its_own_at_the_end(
     assert failures.pop("eve") == "the process that graded it on there ended"
     assert set(failures.values()) == {""}
     assert all(one.record for one in found if one.submission.student in failures)
+
+
+def test_interrupted_it_leaves_nothing_waiting_on_the_cluster(
+    grade: Grade, cluster: Cluster
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(1.5, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            grade(as_told, **{f"student-{number}": "wait" for number in range(8)})
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGINT, before)
+    with Client(cluster.address) as client:
+        assert not any(client.processing().values())
+        assert not client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+
+
+def test_a_scheduler_that_goes_away_is_told(cluster: Cluster) -> None:
+    for error in (CancelledError(), CommClosedError()):
+        with (
+            pytest.raises(
+                ClusterTrouble, match=r"has gone: what is graded so far is kept, so start"
+            ),
+            connection.connected(cluster.address),
+        ):
+            raise error
 
 
 def test_a_missing_layer_stops_grading_and_says_where(grade: Grade) -> None:
@@ -256,7 +267,7 @@ def test_what_was_shipped_goes_with_the_process_that_unpacked_it(private: bool) 
     if not private:
         program = program.replace("private = _hide()", "private = False")
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:xz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for name, text in (
             ("__init__", ""),
             ("cluster/__init__", ""),
