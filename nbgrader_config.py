@@ -19,3 +19,6 @@ grade_by_engine(c)
 
 # Judge on CUDA beside the CPU, on a machine that has it:
 # c.SubmissionExporter.device = "cuda"
+
+# What a submission's code may use, in place of what each exercise says:
+# c.SubmissionExporter.memory = "2GiB"

@@ -20,6 +20,8 @@ Grade = Callable[[dict[str, Any]], Verdict]
 
 SET_UP_ONCE = {  # modules in which one long set-up serves every test
     "test_by_hand",
+    "test_choices",
+    "test_cluster",
     "test_demo",
     "test_devices",
     "test_faults",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from autograder.cluster.fleet import Fleet
+from autograder.cluster.trouble import ClusterTrouble
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
 from autograder.gradebook.bookkeeper import Bookkeeper
@@ -17,6 +20,8 @@ from autograder.gradebook.fault import Unwritable
 from autograder.gradebook.grader import LIMIT_SECONDS, GradingRefused
 from autograder.gradebook.journal import Busy
 from autograder.gradebook.jsonfile import NotKept
+from autograder.gradebook.memory import UnfitMemory, mebibytes
+from autograder.gradebook.since import UnfitMoment, handed_since, moment
 from autograder.gradebook.tally import Tally
 from autograder.gradebook.verdicts import Verdicts
 
@@ -26,7 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--student", nargs="+", metavar="ID", help="only these (default: all)")
     parser.add_argument("--jobs", type=int, default=shared.cores(), help="(default: the cores)")
     parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="grade on the workers of this Dask scheduler (or scheduler file) instead of here; "
+        "docs/scaling.md says how",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="grade again what has not changed since it was graded"
+    )
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="only what was handed in since then, such as 2026-03-01 or '2026-03-01 18:00 +0100' "
+        "(UTC where no zone is named)",
     )
     parser.add_argument(
         "--limit-seconds",
@@ -34,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=LIMIT_SECONDS,
         metavar="N",
         help="give a notebook up after so long, for a person to look at (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="that a submission's code may use, such as 512MiB or 2GiB (default: the course's "
+        "nbgrader_config.py says, or else each exercise)",
     )
     parser.add_argument(
         "--course",
@@ -59,20 +82,24 @@ def run(options: argparse.Namespace) -> int:
         raise shared.UsageError(f"--jobs {options.jobs}: at least 1 is needed")
     if not options.limit_seconds > 0:
         raise shared.UsageError(f"--limit-seconds {options.limit_seconds:g}: more than 0 is needed")
+    since = _since(options)
     if options.json:
         options.json = options.json.absolute()
+    if options.dask and Path(options.dask).is_file():
+        options.dask = str(Path(options.dask).absolute())
     course = _course(options)
     options.device = options.device or course.device
-    device = shared.device_of(options)
-    handed = _chosen(course, options.student)
-    verdicts = Verdicts(course.journal, device, fresh=options.force)
+    options.memory = options.memory or course.memory
+    megabytes = _megabytes(options)
+    device = options.device if options.dask else shared.device_of(options)
+    handed = _chosen(course, options.student, since)
+    verdicts = Verdicts(course.journal, device, fresh=options.force, megabytes=megabytes)
     submissions = [submission for one in handed for submission in one.submissions]
-    jobs = max(1, min(options.jobs, len(submissions)))
-    work = Classwork(verdicts, device, options.without_layer, jobs, options.limit_seconds)
-    bookkeeper = Bookkeeper(course, device)
+    bookkeeper = Bookkeeper(course, device, options.memory)
     tally = Tally(course, handed)
     try:
         with course.journal.alone(), _progress() as progress:
+            work = _work(options, verdicts, len(submissions), progress.console)
             bar = progress.add_task("notebooks", total=len(submissions))
             for graded in work.grade(submissions):
                 tally.add(graded, progress.console)
@@ -82,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             for student in students:
                 tally.write(student, bookkeeper)
                 progress.advance(bar)
-    except (GradingRefused, Busy, NotKept) as error:
+    except (ClusterTrouble, GradingRefused, Busy, NotKept) as error:
         raise CommandError(f"nothing was entered in the gradebook: {error}") from None
     except Unwritable as error:
         raise CommandError(
@@ -105,7 +132,33 @@ def _course(options: argparse.Namespace) -> Course:
         raise shared.UsageError(f"--course {options.course}: {error.strerror}") from None
 
 
-def _chosen(course: Course, wanted: list[str] | None) -> list[Handed]:
+def _work(
+    options: argparse.Namespace, verdicts: Verdicts, notebooks: int, console: Console
+) -> Classwork | Fleet:
+    """What grades: processes here, or the workers of a cluster."""
+    device, without, seconds = verdicts.device, options.without_layer, options.limit_seconds
+    if options.dask:
+        say = console.print
+        return Fleet(verdicts, options.dask, device, without, seconds, verdicts.megabytes, say)
+    jobs = max(1, min(options.jobs, notebooks))
+    return Classwork(verdicts, device, without, jobs, seconds, verdicts.megabytes)
+
+
+def _since(options: argparse.Namespace) -> datetime | None:
+    try:
+        return moment(options.since) if options.since is not None else None
+    except UnfitMoment as error:
+        raise shared.UsageError(f"--since {error}") from None
+
+
+def _megabytes(options: argparse.Namespace) -> int | None:
+    try:
+        return mebibytes(options.memory)
+    except UnfitMemory as error:
+        raise shared.UsageError(f"--memory {error}") from None
+
+
+def _chosen(course: Course, wanted: list[str] | None, since: datetime | None) -> list[Handed]:
     handed = course.handed_in()
     if not handed:
         raise CommandError(
@@ -118,7 +171,13 @@ def _chosen(course: Course, wanted: list[str] | None) -> list[Handed]:
             f"no submission of {course.assignment} by {', '.join(sorted(unknown))}; there are "
             f"submissions by {', '.join(one.student for one in handed)}"
         )
-    return [one for one in handed if not wanted or one.student in wanted]
+    chosen = [one for one in handed if not wanted or one.student in wanted]
+    if since is None:
+        return chosen
+    late_enough = handed_since(chosen, since)
+    if not late_enough:
+        Console().print(f"{course.assignment}: nothing was handed in since {since} UTC.")
+    return late_enough
 
 
 def _progress() -> Progress:

@@ -21,14 +21,15 @@ def claim_scratch_root() -> tuple[Path, int]:
     Returns:
         The folder, and the descriptor of its lock, to be closed when the folder is gone.
     """
-    _sweep(Path(tempfile.gettempdir()))
+    sweep(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return folder, descriptor
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
+    """Remove what killed runs left in a folder: what is called ours, and nobody holds."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             # No lock yet: somebody is just making it. Not ours: not opened.

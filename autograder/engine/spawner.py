@@ -60,11 +60,13 @@ class Policy:
         device: ``"cpu"`` or ``"cuda"``: opens the device files for CUDA.
         without: required layers that the instructor has agreed to do without.
         cpu_seconds: processor time of one worker, a backstop behind the wall clock.
+        megabytes: that a submission's code may allocate; None where each exercise says.
     """
 
     device: str = "cpu"
     without: tuple[str, ...] = ()
     cpu_seconds: int = 600
+    megabytes: int | None = None
 
 
 @dataclass
@@ -156,7 +158,7 @@ class Zygote:
             CONFINE_SECONDS,
             readable=[str(path) for path in readable_paths()],
             scratch=str(scratch),
-            megabytes=megabytes,
+            megabytes=self.policy.megabytes or megabytes,
             cpu_seconds=self.policy.cpu_seconds,
             devices=CUDA_DEVICES if self.policy.device == "cuda" else (),
             without=self.policy.without,

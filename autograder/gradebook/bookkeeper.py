@@ -30,14 +30,16 @@ class Bookkeeper:
     Args:
         course: the assignment in its course folder.
         device: that the verdicts were judged on.
+        memory: that the submissions were allowed, as its setting says it.
     """
 
-    def __init__(self, course: Course, device: str) -> None:
+    def __init__(self, course: Course, device: str, memory: str = "") -> None:
         self._course = course
         share_engine()
         config = course.app.config
         config.SubmissionExporter.journal_only = True
         config.SubmissionExporter.device = device
+        config.SubmissionExporter.memory = memory
 
     def is_written(self, records: Mapping[Submission, Record]) -> bool:
         """Whether the gradebook and autograded/ hold exactly these verdicts of a student's.

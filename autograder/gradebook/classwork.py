@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
+from autograder.engine.notebook import UnreadableNotebook
 from autograder.gradebook.grader import (
     LIMIT_SECONDS,
     Grader,
@@ -23,6 +25,7 @@ from autograder.gradebook.verdicts import Verdicts
 
 ATTEMPTS = 2
 Stop = GradingRefused | NotKept
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Graded:
     reused: bool = False
 
 
+def unchanged(
+    submissions: Sequence[Submission], verdicts: Verdicts, waiting: deque[Submission]
+) -> Iterator[Graded]:
+    """Give what is journaled already, and put the rest in `waiting`, lesson by lesson."""
+    for submission in sorted(submissions, key=lambda s: (s.lesson, s.student)):
+        journaled = verdicts.journaled(submission)
+        if journaled:
+            yield Graded(submission, journaled, reused=True)
+        else:
+            waiting.append(submission)
+
+
 class Classwork:
     """Grades submissions in several grader processes.
 
@@ -51,6 +66,7 @@ class Classwork:
         without: required sandbox layers that the instructor has agreed to do without.
         jobs: how many processes.
         seconds: that a notebook may take in all.
+        megabytes: that a submission may allocate; None where each exercise says.
     """
 
     def __init__(
@@ -60,9 +76,10 @@ class Classwork:
         without: Sequence[str],
         jobs: int,
         seconds: float = LIMIT_SECONDS,
+        megabytes: int | None = None,
     ) -> None:
         self._verdicts = verdicts
-        self._graders = [Grader(device, without, seconds) for _ in range(jobs)]
+        self._graders = [Grader(device, without, seconds, megabytes) for _ in range(jobs)]
 
     def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
         """Grade every submission that needs it, giving each as it is done.
@@ -72,12 +89,7 @@ class Classwork:
             NotKept: a verdict cannot be written to the journal; nor could the rest be.
         """
         waiting: deque[Submission] = deque()
-        for submission in sorted(submissions, key=lambda s: (s.lesson, s.student)):
-            journaled = self._verdicts.journaled(submission)
-            if journaled:
-                yield Graded(submission, journaled, reused=True)
-            else:
-                waiting.append(submission)
+        yield from unchanged(submissions, self._verdicts, waiting)
         with self._workers(waiting) as done:
             for _ in range(len(waiting)):
                 outcome = done.get()
@@ -122,16 +134,28 @@ class Classwork:
                 return
 
     def _graded(self, submission: Submission, grader: Grader) -> Graded:
-        failure = ""
-        for _ in range(ATTEMPTS):
-            try:
-                return Graded(submission, self._verdicts.of(submission, grader))
-            except TookTooLong as error:
-                return Graded(submission, None, str(error))
-            except GradingFailed as error:
-                failure = str(error)
-            except (GradingRefused, NotKept):
-                raise
-            except Exception as error:  # unseen, it would have the class wait for ever
-                failure = f"grading it failed in a way that it should not: {error!r}"
-        return Graded(submission, None, failure)
+        return Graded(submission, *persevering(lambda: self._verdicts.of(submission, grader)))
+
+
+def persevering(grade: Callable[[], Result]) -> tuple[Result | None, str]:
+    """Grade; once more where grading itself failed.
+
+    Returns:
+        What grading gave, or None and why.
+
+    Raises:
+        GradingRefused, NotKept, UnreadableNotebook: another attempt would end the same.
+    """
+    failure = ""
+    for _ in range(ATTEMPTS):
+        try:
+            return grade(), ""
+        except TookTooLong as error:
+            return None, str(error)
+        except GradingFailed as error:
+            failure = str(error)
+        except (GradingRefused, NotKept, UnreadableNotebook):
+            raise
+        except Exception as error:  # unseen, it would have the class wait for ever
+            failure = f"grading it failed in a way that it should not: {error!r}"
+    return None, failure

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from autograder.gradebook import preflight
 from autograder.gradebook.configuration import grade_by_engine
 from autograder.gradebook.journal import FOLDER, Journal
 from autograder.gradebook.submission import Submission, strangers_in
-from autograder.gradebook.timestamp import existing_timestamp, timestamp_in
+from autograder.gradebook.timestamp import existing_timestamp, parsed_timestamp, timestamp_in
 
 MOST_TOLD = 3
 
@@ -45,12 +46,14 @@ class Handed:
         submissions: the lessons' notebooks among it.
         strays: notebooks that no lesson is called after.
         troubles: what a person should know of the folder.
+        timestamp: when, in UTC without a zone as nbgrader stores it; None where it is not known.
     """
 
     student: str
     submissions: tuple[Submission, ...]
     strays: tuple[str, ...]
     troubles: tuple[str, ...] = ()
+    timestamp: datetime | None = None
 
 
 class Course:
@@ -98,6 +101,11 @@ class Course:
         return str(self._setting("device", "cpu"))
 
     @property
+    def memory(self) -> str:
+        """What the course's configuration says that a submission may allocate."""
+        return str(self._setting("memory", ""))
+
+    @property
     def journal(self) -> Journal:
         folder = self._setting("journal_folder", FOLDER)
         return Journal(Path(self.coursedir.root, folder), self.assignment)
@@ -139,10 +147,12 @@ class Course:
             if name in self._sources
         )
         strays = tuple(name for name in names if name not in self._sources)
-        return Handed(student, submissions, strays, tuple(self._troubles(folder)))
+        when, wrong = timestamp_in(folder)
+        troubles = tuple(self._troubles(folder, wrong))
+        timestamp = parsed_timestamp(when) if when else None
+        return Handed(student, submissions, strays, troubles, timestamp)
 
-    def _troubles(self, folder: Path) -> Iterator[str]:
-        _, wrong = timestamp_in(folder)
+    def _troubles(self, folder: Path, wrong: str) -> Iterator[str]:
         if wrong:
             yield (
                 f"{folder / 'timestamp.txt'} cannot be used, for {wrong}: the work counts as "

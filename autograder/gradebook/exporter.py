@@ -14,10 +14,11 @@ from traitlets import Bool, Enum, List, Unicode
 
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.gradebook import preflight
-from autograder.gradebook.grader import GradingFailed, GradingRefused, shared_grader
+from autograder.gradebook.grader import Grader, GradingFailed, GradingRefused, shared_grader
 from autograder.gradebook.intake import Intake
 from autograder.gradebook.journal import FOLDER, Busy, Journal, Record
 from autograder.gradebook.jsonfile import NotKept
+from autograder.gradebook.memory import UnfitMemory, mebibytes
 from autograder.gradebook.repair import Repair
 from autograder.gradebook.scores import forget_unscored, seconds_late
 from autograder.gradebook.submission import Submission, text_of
@@ -37,6 +38,10 @@ class SubmissionExporter(NotebookExporter):
     device = Enum(
         ["cpu", "cuda"], "cpu", help="Judge on CUDA beside the CPU, or on the CPU alone."
     ).tag(config=True)
+    memory = Unicode(
+        "",
+        help='That a submission may allocate, such as "2GiB"; empty: as each exercise says.',
+    ).tag(config=True)
     without_layers = List(
         Unicode(),
         help="Required sandbox layers to grade without: only where every submission is trusted.",
@@ -55,7 +60,7 @@ class SubmissionExporter(NotebookExporter):
         if isinstance(self.parent, Autograde):
             try:
                 self._prepare(self.parent)
-            except (NbGraderException, GradingRefused, GradingFailed) as error:
+            except (NbGraderException, GradingRefused, GradingFailed, UnfitMemory) as error:
                 self.log.error("Nothing was graded: %s", error)
                 raise NbGraderException(str(error)) from None
 
@@ -74,7 +79,7 @@ class SubmissionExporter(NotebookExporter):
 
     def verdict(self, student: str, name: str) -> Record:
         """The verdict on a student's notebook, graded now where it is not journaled."""
-        grader = shared_grader(self.device, self.without_layers)
+        grader = self._grader()
         try:
             record = self._verdicts.of(self._submission(student, name), grader)
         except (GradingRefused, GradingFailed):
@@ -83,13 +88,22 @@ class SubmissionExporter(NotebookExporter):
         self._seals[name] = record.seal
         return record
 
+    def _grader(self) -> Grader:
+        return shared_grader(self.device, self.without_layers, self._megabytes)
+
     def _prepare(self, converter: Autograde) -> None:
         coursedir = converter.coursedir
         self._coursedir = coursedir
         self._sources = preflight.source_notebooks(coursedir)
         preflight.check_gradebook(coursedir, self._sources)
         self._journal = Journal(Path(coursedir.root, self.journal_folder), coursedir.assignment_id)
-        self._verdicts = Verdicts(self._journal, self.device, keep_errors=self.journal_only)
+        self._megabytes = mebibytes(self.memory)
+        self._verdicts = Verdicts(
+            self._journal,
+            self.device,
+            keep_errors=self.journal_only,
+            megabytes=self._megabytes,
+        )
         self._seals: dict[str, str] = {}
         coursedir.get_existing_timestamp = existing_timestamp
         self._intake = Intake(converter, self._journal, self._sources)
@@ -125,8 +139,7 @@ class SubmissionExporter(NotebookExporter):
                     continue
                 submission = self._submission(self._student(folder), name)
                 if not self._verdicts.journaled(submission):
-                    grader = shared_grader(self.device, self.without_layers)
-                    self._verdicts.prepare(submission.lesson, grader)
+                    self._verdicts.prepare(submission.lesson, self._grader())
 
     def _begin(self, notebooks: list[str]) -> None:
         self._seals, self._not_begun = {}, None

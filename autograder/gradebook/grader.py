@@ -40,12 +40,18 @@ class Grader:
         device: to judge on beside the CPU's stand-in: "cpu" or "cuda".
         without: required sandbox layers that the instructor has agreed to do without.
         seconds: that a notebook may take in all; a backstop behind the engine's own limits.
+        megabytes: that a submission's code may allocate; None where each exercise says.
     """
 
     def __init__(
-        self, device: str = "cpu", without: Sequence[str] = (), seconds: float = LIMIT_SECONDS
+        self,
+        device: str = "cpu",
+        without: Sequence[str] = (),
+        seconds: float = LIMIT_SECONDS,
+        megabytes: int | None = None,
     ) -> None:
         self._seconds = seconds
+        self._megabytes = megabytes
         self._device = device
         self._without = tuple(without)
         self._process: subprocess.Popen[str] | None = None
@@ -122,6 +128,8 @@ class Grader:
         command = [sys.executable, *PROGRAM, "--device", self._device]
         for layer in self._without:
             command += ["--without-layer", layer]
+        if self._megabytes:
+            command += ["--megabytes", str(self._megabytes)]
         with self._starting:
             if self._stopped:
                 raise GradingFailed("grading was stopped")
@@ -195,13 +203,13 @@ def _whole(value: Any) -> Any:
     return [_whole(part) for part in value] if isinstance(value, list) else value
 
 
-_shared: dict[tuple[str, tuple[str, ...]], Grader] = {}
+_shared: dict[tuple[str, tuple[str, ...], int | None], Grader] = {}
 
 
-def shared_grader(device: str, without: Sequence[str]) -> Grader:
+def shared_grader(device: str, without: Sequence[str], megabytes: int | None = None) -> Grader:
     """The one grader of this process for a policy, kept for the next notebook."""
-    policy = (device, tuple(without))
+    policy = (device, tuple(without), megabytes)
     if policy not in _shared:
-        _shared[policy] = Grader(device, without)
+        _shared[policy] = Grader(device, without, megabytes=megabytes)
         atexit.register(_shared[policy].close)
     return _shared[policy]

@@ -10,26 +10,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
+
+import torch
 
 from autograder.engine.grading import NotBuilt, grade_notebooks
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.engine.spawner import Policy, SandboxRefused, Zygote
 from autograder.engine.standards import GraderDefect
 from autograder.engine.verdict import Verdict
+from autograder.gradebook.parent import end_with_parent
 from autograder.lesson import Lesson, find_lesson
 
 Request = dict[str, Any]
-ORDERLY_SECONDS = 1.0
-UNWIND_SECONDS = 4.0
 
 
 class Desk:
@@ -48,6 +46,9 @@ class Desk:
 
     def serve(self, policy: Policy) -> None:
         """Start the zygote, say so, and grade."""
+        if policy.device == "cuda" and not torch.cuda.is_available():
+            self._reply(refused="to be judged on CUDA, but PyTorch sees no CUDA device here")
+            return
         try:
             with Zygote(policy) as zygote:
                 self._reply(ready=True)
@@ -95,45 +96,24 @@ class Desk:
         self._replies.flush()
 
 
-def _end_with_parent(requests: int, ended: threading.Event) -> None:
-    """End soon when whoever asks was killed, though it be in the middle of a notebook.
-
-    The zygote sees this process go, and ends with its workers. Where the one who asks has
-    closed its end in good order, the main thread ends by itself.
-    """
-    poller = select.poll()
-    poller.register(requests, 0)  # the other end's closing is told without being asked for
-    while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll()):
-        pass
-    if not ended.wait(ORDERLY_SECONDS):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(UNWIND_SECONDS)
-        for child in _children():  # a zygote that is starting does not see us go
-            os.kill(child, signal.SIGKILL)
-        os._exit(1)
-
-
-def _children() -> list[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for task in tasks for pid in task.read_text().split()]
-
-
 def main() -> None:
     """Serve on standard input and output, out of reach of whatever prints."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--without-layer", action="append", default=[])
+    parser.add_argument("--megabytes", type=int, default=None)
     options = parser.parse_args()
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     requests, replies = os.dup(0), os.dup(1)
     ended = threading.Event()
-    threading.Thread(target=_end_with_parent, args=(requests, ended), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(requests, ended), daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     desk = Desk(os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8"))
     try:
-        desk.serve(Policy(device=options.device, without=tuple(options.without_layer)))
+        without = tuple(options.without_layer)
+        desk.serve(Policy(options.device, without, megabytes=options.megabytes))
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
     finally:

@@ -37,16 +37,17 @@ def timestamp_in(folder: Path) -> tuple[str | None, str]:
     text = data[: LONGEST + 1].decode("ascii", "replace").strip()
     if not text:
         return None, "it is empty"
-    return (text, "") if _parsed(text) else (None, "it holds no time")
+    return (text, "") if parsed_timestamp(text) else (None, "it holds no time")
 
 
 def existing_timestamp(folder: str) -> datetime | None:
     """In place of nbgrader's ``get_existing_timestamp``."""
     text, _ = timestamp_in(Path(folder))
-    return _parsed(text) if text else None
+    return parsed_timestamp(text) if text else None
 
 
-def _parsed(text: str) -> datetime | None:
+def parsed_timestamp(text: str) -> datetime | None:
+    """A time as nbgrader reads it, in UTC without a zone; None where it is none."""
     # dateutil would open a file that is named in place of a time zone.
     if len(text) > LONGEST or not re.fullmatch(r"[\w :.,+-]+", text):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autograder.engine.notebook import UnreadableNotebook
+from autograder.engine.verdict import Verdict
 from autograder.gradebook.grader import Grader
 from autograder.gradebook.journal import Journal, Record
 from autograder.gradebook.key import fingerprint, key_of
@@ -19,6 +20,7 @@ class Verdicts:
     Attributes:
         journal: where they are kept.
         device: judged on beside the CPU.
+        megabytes: that a submission may allocate; None where each exercise says.
         fresh: grade again what is journaled already.
         keep_errors: take a journaled verdict as it is even where the grader itself failed;
             otherwise such a notebook is graded again.
@@ -28,12 +30,13 @@ class Verdicts:
     device: str = "cpu"
     fresh: bool = False
     keep_errors: bool = False
+    megabytes: int | None = None
     _fingerprints: dict[str, str] = field(default_factory=dict)
 
     def journaled(self, submission: Submission) -> Record | None:
         """The journaled verdict on this very file by these very graders, if there is one."""
         record = self.journal.read(submission.student, submission.name)
-        if record is None or self.fresh or record.key != self._key(submission):
+        if record is None or self.fresh or record.key != self.key(submission):
             return None
         graded_in_vain = record.verdict is not None and record.verdict.has_errors
         return None if graded_in_vain and not self.keep_errors else record
@@ -49,15 +52,25 @@ class Verdicts:
         found = self.journaled(submission)
         if found:
             return found
-        data = None
+        data, verdict, failure = None, None, ""
         try:
             data = submission.read()
             text = text_of(data, submission.path.name)
             self.prepare(submission.lesson, grader)
             verdict = grader.grade(submission.lesson, submission.path.name, text)
-            record = Record(self._key(submission, data), *_whose(submission), verdict)
         except UnreadableNotebook as error:
-            record = Record(self._key(submission, data), *_whose(submission), None, str(error))
+            failure = str(error)
+        return self.keep(submission, self.key(submission, data), verdict, failure)
+
+    def keep(
+        self, submission: Submission, key: str, verdict: Verdict | None, failure: str = ""
+    ) -> Record:
+        """Journal a verdict, or why the notebook could not be read, under the file's key.
+
+        Raises:
+            NotKept: as in `of`.
+        """
+        record = Record(key, submission.student, submission.lesson, verdict, failure)
         self.journal.write(submission.name, record)
         return record
 
@@ -69,7 +82,8 @@ class Verdicts:
         """
         grader.prepare(lesson, self._fingerprint(lesson))
 
-    def _key(self, submission: Submission, data: bytes | None = None) -> str:
+    def key(self, submission: Submission, data: bytes | None = None) -> str:
+        """The key of a verdict on a submission, or on these bytes of it."""
         if data is None:
             try:
                 data = submission.read()
@@ -79,9 +93,6 @@ class Verdicts:
 
     def _fingerprint(self, lesson: str) -> str:
         if lesson not in self._fingerprints:
-            self._fingerprints[lesson] = fingerprint(find_lesson(lesson), self.device)
+            found = fingerprint(find_lesson(lesson), self.device, self.megabytes)
+            self._fingerprints[lesson] = found
         return self._fingerprints[lesson]
-
-
-def _whose(submission: Submission) -> tuple[str, str]:
-    return submission.student, submission.lesson

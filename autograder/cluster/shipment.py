@@ -1,0 +1,48 @@
+"""What a worker needs of the checkout, in one archive: code, lessons, graders and references.
+
+Only the chapters at hand travel. The engine travels, too, so that a worker judges by the very
+engine that home has, whatever is installed there.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from autograder.lesson import ROOT, find_lesson
+
+CODE = ("autograder", "course", "solutions")
+HELD_BACK = ("attacks", "commands", "demo", "laws", "report")  # of autograder/: grading needs none
+SOURCES = {".py", ".md", ".ipynb"}
+
+
+def pack(lessons: Iterable[str], root: Path = ROOT) -> bytes:
+    """The checkout, cut down to what grades these lessons, as a compressed tar archive.
+
+    Args:
+        lessons: as ``chapter/lesson``.
+        root: of the checkout.
+    """
+    chapters = {find_lesson(lesson).chapter for lesson in lessons}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path in sorted(_files(root, chapters)):
+            entry = tarfile.TarInfo(str(path.relative_to(root)))
+            content = path.read_bytes()
+            entry.size, entry.mode = len(content), 0o600
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _files(root: Path, chapters: set[str]) -> Iterator[Path]:
+    for room in (*CODE, "source"):
+        for path in (root / room).rglob("*"):
+            parts = path.relative_to(root).parts
+            other = {part for part in parts if part.startswith("ch") and part[2:4].isdigit()}
+            if other - chapters or (parts[0] == "autograder" and parts[1] in HELD_BACK):
+                continue
+            # Data sets of course/ have endings of their own.
+            if path.is_file() and (path.suffix in SOURCES or parts[:2] == ("course", "data")):
+                yield path
