@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from autograder.cluster.fleet import Fleet
 from autograder.cluster.trouble import ClusterTrouble
@@ -22,6 +30,7 @@ from autograder.gradebook.journal import Busy
 from autograder.gradebook.jsonfile import NotKept
 from autograder.gradebook.memory import UnfitMemory, mebibytes
 from autograder.gradebook.since import UnfitMoment, handed_since, moment
+from autograder.gradebook.submission import Submission
 from autograder.gradebook.tally import Tally
 from autograder.gradebook.verdicts import Verdicts
 
@@ -100,17 +109,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         with course.journal.alone(), _progress() as progress:
             work = _work(options, verdicts, len(submissions), progress.console)
-            bar = progress.add_task("notebooks", total=len(submissions))
-            for graded in work.grade(submissions):
-                tally.add(graded, progress.console)
-                progress.advance(bar)
-            students = tally.to_write()
-            bar = progress.add_task("gradebook", total=len(students))
-            for student in students:
-                tally.write(student, bookkeeper)
-                progress.advance(bar)
+            _grade(work, submissions, tally, bookkeeper, progress)
     except (ClusterTrouble, GradingRefused, Busy, NotKept) as error:
-        raise CommandError(f"nothing was entered in the gradebook: {error}") from None
+        entered = f"the grades of {tally.entered} students were" if tally.entered else "nothing was"
+        raise CommandError(f"{entered} entered in the gradebook: {error}") from None
     except Unwritable as error:
         raise CommandError(
             f"the grades of {tally.entered} students were entered; all verdicts are kept in "
@@ -120,6 +122,36 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         shared.write_json(options.json, tally.to_dict())
     return UNGRADED if tally.troubles else GRADED
+
+
+def _grade(
+    work: Classwork | Fleet,
+    submissions: Sequence[Submission],
+    tally: Tally,
+    bookkeeper: Bookkeeper,
+    progress: Progress,
+) -> None:
+    """Grade, and enter the grades of whoever is done while others are being graded.
+
+    Raises:
+        Unwritable: the gradebook cannot be written to; all the same, everybody is graded first.
+    """
+    stuck: Unwritable | None = None
+    students = {submission.student for submission in submissions}
+    notebooks = progress.add_task("notebooks", total=len(submissions), told="")
+    gradebook = progress.add_task("gradebook", total=len(students), told="")
+    for graded in work.grade(submissions):
+        tally.add(graded, progress.console)
+        progress.update(notebooks, advance=1, told=tally.standing())
+        student = graded.submission.student
+        if stuck is None and tally.is_ready(student):
+            try:
+                tally.write(student, bookkeeper)
+            except Unwritable as error:
+                stuck = error
+            progress.advance(gradebook)
+    if stuck:
+        raise stuck
 
 
 def _course(options: argparse.Namespace) -> Course:
@@ -186,7 +218,9 @@ def _progress() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TaskProgressColumn(text_format="", show_speed=True),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
         console=console,
         transient=True,
         disable=not console.is_terminal,

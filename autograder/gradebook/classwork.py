@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from autograder.engine.notebook import UnreadableNotebook
@@ -37,12 +38,14 @@ class Graded:
         record: its verdict; None where grading itself failed.
         failure: why it did.
         reused: whether the verdict was journaled already.
+        seconds: that grading it took; 0 where that is not known.
     """
 
     submission: Submission
     record: Record | None
     failure: str = ""
     reused: bool = False
+    seconds: float = 0.0
 
 
 def unchanged(
@@ -128,7 +131,9 @@ class Classwork:
             except IndexError:
                 return
             try:
-                done.put(self._graded(submission, grader))
+                started = time.monotonic()
+                graded = self._graded(submission, grader)
+                done.put(replace(graded, seconds=time.monotonic() - started))
             except (GradingRefused, NotKept) as stop:
                 done.put(stop)
                 return

@@ -8,7 +8,15 @@ from importlib.metadata import version
 from autograder.lesson import ROOT, Lesson
 
 # Of the checkout, what verdicts depend on beside the lesson's own files.
-JUDGES = ("autograder/engine", "autograder/spec", "autograder/builder", "course")
+JUDGES = (
+    "autograder/engine", "autograder/spec", "autograder/builder", "autograder/vendored", "course",
+)  # fmt: skip
+    "autograder/engine",
+    "autograder/spec",
+    "autograder/builder",
+    "autograder/vendored",
+    "course",
+)
 
 
 def fingerprint(lesson: Lesson, device: str, megabytes: int | None = None) -> str:

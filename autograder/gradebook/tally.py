@@ -31,8 +31,10 @@ class Tally:
     graded: dict[str, list[Graded]] = field(default_factory=lambda: defaultdict(list))
     troubles: list[tuple[str, str]] = field(default_factory=list)
     entered: int = 0
+    _written: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._handed = {one.student: len(one.submissions) for one in self.handed}
         remedy = "rename this folder, in UTF-8 text without any of *?["
         self.troubles += [(name, remedy) for name in self.course.unnamed]
         for one in self.handed:
@@ -69,9 +71,20 @@ class Tally:
                 highlight=False,
             )
 
-    def to_write(self) -> list[str]:
-        """Students all of whose notebooks have a verdict; the others stay out of the gradebook."""
-        return sorted(s for s, all_of in self.graded.items() if all(g.record for g in all_of))
+    def is_ready(self, student: str) -> bool:
+        """Whether all of a student's notebooks have a verdict, and are still to be written."""
+        mine = self.graded[student]
+        whole = len(mine) == self._handed[student] and all(g.record for g in mine)
+        return whole and student not in self._written
+
+    def standing(self) -> str:
+        """How it goes, in a few words: what failed, and what took longest so far."""
+        failed = sum(g.record is None or g.record.verdict is None for g in self._all())
+        slowest = max(self._all(), key=lambda g: g.seconds, default=None)
+        told = [f"{failed} not graded"] if failed else []
+        if slowest is not None and slowest.seconds:
+            told.append(f"slowest {slowest.submission.student}, {slowest.seconds:.1f} s")
+        return shown(", ".join(told))
 
     def write(self, student: str, bookkeeper: Bookkeeper) -> None:
         """Have a student's grades written where the gradebook does not have them.
@@ -79,6 +92,7 @@ class Tally:
         Raises:
             Unwritable: nobody's can be.
         """
+        self._written.add(student)
         mine = self.graded[student]
         records = {g.submission: g.record for g in mine if g.record is not None}
         if all(g.reused for g in mine) and bookkeeper.is_written(records):
