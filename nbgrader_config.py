@@ -22,3 +22,6 @@ grade_by_engine(c)
 
 # What a submission's code may use, in place of what each exercise says:
 # c.SubmissionExporter.memory = "2GiB"
+
+# Tell of what fails only where inputs are not on the CPU, and take no points for it:
+# c.SubmissionExporter.device_points = "tell"

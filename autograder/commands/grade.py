@@ -102,7 +102,13 @@ def run(options: argparse.Namespace) -> int:
     megabytes = _megabytes(options)
     device = options.device if options.dask else shared.device_of(options)
     handed = _chosen(course, options.student, since)
-    verdicts = Verdicts(course.journal, device, fresh=options.force, megabytes=megabytes)
+    verdicts = Verdicts(
+        course.journal,
+        device,
+        fresh=options.force,
+        megabytes=megabytes,
+        device_points=course.device_points,
+    )
     submissions = [submission for one in handed for submission in one.submissions]
     bookkeeper = Bookkeeper(course, device, options.memory)
     tally = Tally(course, handed)

@@ -16,6 +16,7 @@ from nbgrader.apps import NbGrader
 from nbgrader.converters import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
+from autograder.engine.verdict import COUNT
 from autograder.gradebook import preflight
 from autograder.gradebook.configuration import grade_by_engine
 from autograder.gradebook.journal import FOLDER, Journal
@@ -104,6 +105,11 @@ class Course:
     def memory(self) -> str:
         """What the course's configuration says that a submission may allocate."""
         return str(self._setting("memory", ""))
+
+    @property
+    def device_points(self) -> str:
+        """What its configuration says of failures on devices: COUNT or TELL."""
+        return str(self._setting("device_points", COUNT))
 
     @property
     def journal(self) -> Journal:

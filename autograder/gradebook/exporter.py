@@ -13,6 +13,7 @@ from nbgrader.converters import Autograde, NbGraderException
 from traitlets import Bool, Enum, List, Unicode
 
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
+from autograder.engine.verdict import COUNT, TELL
 from autograder.gradebook import preflight
 from autograder.gradebook.grader import Grader, GradingFailed, GradingRefused, shared_grader
 from autograder.gradebook.intake import Intake
@@ -41,6 +42,12 @@ class SubmissionExporter(NotebookExporter):
     memory = Unicode(
         "",
         help='That a submission may allocate, such as "2GiB"; empty: as each exercise says.',
+    ).tag(config=True)
+    device_points = Enum(
+        [COUNT, TELL],
+        COUNT,
+        help="Failures that show only where inputs are not on the CPU cost their tests' points "
+        "(count), or are told and cost nothing (tell).",
     ).tag(config=True)
     without_layers = List(
         Unicode(),
@@ -103,6 +110,7 @@ class SubmissionExporter(NotebookExporter):
             self.device,
             keep_errors=self.journal_only,
             megabytes=self._megabytes,
+            device_points=self.device_points,
         )
         self._seals: dict[str, str] = {}
         coursedir.get_existing_timestamp = existing_timestamp

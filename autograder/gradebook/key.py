@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 
+from autograder.engine.verdict import COUNT
 from autograder.lesson import ROOT, Lesson
 
 # Of the checkout, what verdicts depend on beside the lesson's own files.
 JUDGES = (
-    "autograder/engine", "autograder/spec", "autograder/builder", "autograder/vendored", "course",
-)  # fmt: skip
     "autograder/engine",
     "autograder/spec",
     "autograder/builder",
@@ -19,11 +18,15 @@ JUDGES = (
 )
 
 
-def fingerprint(lesson: Lesson, device: str, megabytes: int | None = None) -> str:
+def fingerprint(
+    lesson: Lesson, device: str, megabytes: int | None = None, device_points: str = COUNT
+) -> str:
     """A digest of everything but the notebook that a verdict depends on."""
     told = f"{device}, torch {version('torch')}"
     if megabytes:  # with less memory, what was right may fail
         told += f", {megabytes} MiB"
+    if device_points != COUNT:
+        told += f", device points: {device_points}"
     digest = hashlib.sha256(told.encode())
     paths = [lesson.grader_file, lesson.reference_file, lesson.source]
     for package in JUDGES:

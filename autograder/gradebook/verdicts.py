@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from autograder.engine.notebook import UnreadableNotebook
-from autograder.engine.verdict import Verdict
+from autograder.engine.verdict import COUNT, TELL, Verdict
 from autograder.gradebook.grader import Grader
 from autograder.gradebook.journal import Journal, Record
 from autograder.gradebook.key import fingerprint, key_of
@@ -21,6 +21,7 @@ class Verdicts:
         journal: where they are kept.
         device: judged on beside the CPU.
         megabytes: that a submission may allocate; None where each exercise says.
+        device_points: whether failures on devices cost their tests' points, COUNT or TELL.
         fresh: grade again what is journaled already.
         keep_errors: take a journaled verdict as it is even where the grader itself failed;
             otherwise such a notebook is graded again.
@@ -31,6 +32,7 @@ class Verdicts:
     fresh: bool = False
     keep_errors: bool = False
     megabytes: int | None = None
+    device_points: str = COUNT
     _fingerprints: dict[str, str] = field(default_factory=dict)
 
     def journaled(self, submission: Submission) -> Record | None:
@@ -70,6 +72,8 @@ class Verdicts:
         Raises:
             NotKept: as in `of`.
         """
+        if verdict is not None and self.device_points == TELL:
+            verdict = verdict.told_of_devices()
         record = Record(key, submission.student, submission.lesson, verdict, failure)
         self.journal.write(submission.name, record)
         return record
@@ -93,6 +97,8 @@ class Verdicts:
 
     def _fingerprint(self, lesson: str) -> str:
         if lesson not in self._fingerprints:
-            found = fingerprint(find_lesson(lesson), self.device, self.megabytes)
+            found = fingerprint(
+                find_lesson(lesson), self.device, self.megabytes, self.device_points
+            )
             self._fingerprints[lesson] = found
         return self._fingerprints[lesson]
