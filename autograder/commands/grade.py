@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from autograder.cluster.fleet import Fleet
 from autograder.cluster.trouble import ClusterTrouble
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
@@ -24,6 +24,9 @@ from autograder.gradebook.memory import UnfitMemory, mebibytes
 from autograder.gradebook.since import UnfitMoment, handed_since, moment
 from autograder.gradebook.tally import Tally
 from autograder.gradebook.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from autograder.cluster.fleet import Fleet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +141,8 @@ def _work(
     """What grades: processes here, or the workers of a cluster."""
     device, without, seconds = verdicts.device, options.without_layer, options.limit_seconds
     if options.dask:
+        from autograder.cluster.fleet import Fleet  # here: those who grade at home do without
+
         say = console.print
         return Fleet(verdicts, options.dask, device, without, seconds, verdicts.megabytes, say)
     jobs = max(1, min(options.jobs, notebooks))
