@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +18,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from autograder.cluster.fleet import Fleet
 from autograder.cluster.trouble import ClusterTrouble
 from autograder.command import GRADED, UNGRADED, CommandError
 from autograder.commands import options as shared
@@ -33,6 +33,9 @@ from autograder.gradebook.since import UnfitMoment, handed_since, moment
 from autograder.gradebook.submission import Submission
 from autograder.gradebook.tally import Tally
 from autograder.gradebook.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from autograder.cluster.fleet import Fleet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +179,8 @@ def _work(
     """What grades: processes here, or the workers of a cluster."""
     device, without, seconds = verdicts.device, options.without_layer, options.limit_seconds
     if options.dask:
+        from autograder.cluster.fleet import Fleet  # here: those who grade at home do without
+
         say = console.print
         return Fleet(verdicts, options.dask, device, without, seconds, verdicts.megabytes, say)
     jobs = max(1, min(options.jobs, notebooks))

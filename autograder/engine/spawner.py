@@ -33,7 +33,12 @@ START_SECONDS = 300.0
 CONFINE_SECONDS = 20.0
 TOKEN_BYTES = 8
 ANY_REPLY = codec.MAX_BYTES + codec.MAX_HEADER
-CUDA_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+CUDA_DEVICES = (
+    *sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*")),  # a job's may be any of them
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
+)
 
 
 class SandboxRefused(RuntimeError):

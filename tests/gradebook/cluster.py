@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from distributed import Client
 from processes import Process, survivors, tree_of
 
 DESK = "/proc/self/fd/"  # in the command line of what a worker starts
@@ -65,7 +66,10 @@ def running(folder: Path) -> Iterator[Cluster]:
         while not file.exists() or not file.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield Cluster(json.loads(file.read_text())["address"], nanny)
+        address = json.loads(file.read_text())["address"]
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield Cluster(address, nanny)
     finally:
         trees = [tree_of(process.pid) for process in started]
         for process in reversed(started):
