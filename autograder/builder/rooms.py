@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autograder.builder.chapter import Chapter
 from autograder.builder.notebook import build_source, to_bytes
 from autograder.builder.problem import BuildError, Problem
 from autograder.builder.release import build_release
@@ -11,7 +12,7 @@ from autograder.lesson import ROOT, Lesson, all_lessons
 
 
 def build(lessons: list[Lesson]) -> dict[Path, bytes]:
-    """The files of the given lessons.
+    """The files of the given lessons and of their chapters.
 
     Raises:
         BuildError: with everything wrong in any of them.
@@ -26,6 +27,11 @@ def build(lessons: list[Lesson]) -> dict[Path, bytes]:
             continue
         files[lesson.source] = to_bytes(source)
         files[lesson.release] = to_bytes(build_release(source))
+    for chapter in sorted({(lesson.chapter, lesson.root) for lesson in lessons}):
+        try:
+            files |= Chapter(*chapter).pages()
+        except BuildError as error:
+            problems += error.problems
     if problems:
         raise BuildError(problems)
     return files
