@@ -114,7 +114,10 @@ class Judge:
             return Observation("died", error=cause)
         finally:
             self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
-        return self.standards.look(exercise, case, setting, reply)
+        seen = self.standards.look(exercise, case, setting, reply)
+        if exercise.forbids and seen.status == "returned":
+            seen.blinded = reply.get("watched") is not True
+        return seen
 
     def failure_of(self, exercise: str) -> CellFailure | None:
         """What went wrong when the exercise's own cell ran."""
