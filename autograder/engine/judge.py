@@ -93,8 +93,10 @@ class Judge:
             told = f"took longer than {exercise.seconds:g} s over all its tests"
             return Observation("died", error={"message": told})
         inputs = self.standards.inputs(exercise, case, setting.dtype)
+        begun = time.monotonic()
         worker = self._ready_worker(exercise.megabytes)
-        started = time.monotonic()
+        # The first start is everybody's; those after its own deaths are the exercise's own time.
+        started = begun if self._deaths.get(name) else time.monotonic()
         try:
             reply = worker.ask(
                 "run",

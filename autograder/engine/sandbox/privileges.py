@@ -20,6 +20,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 AMBIENT_CLEAR_ALL = 4
 MEBIBYTE = 1 << 20
 THREADS = 256
+SIGNALS = 1024  # waiting, and timers, which the kernel counts with them for all of a user's
 
 
 def forbid_new_privileges() -> str:
@@ -64,6 +65,7 @@ def limit_resources(megabytes: int, cpu_seconds: int, disk_megabytes: int = 64) 
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: SIGNALS,
     }
     if _counts_for_us_alone():
         limits[resource.RLIMIT_NPROC] = THREADS
