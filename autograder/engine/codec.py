@@ -30,6 +30,7 @@ MAX_BYTES = 16 << 20
 MAX_HEADER = 2 << 20
 MAX_DEPTH = 16
 MAX_NODES = 20_000
+MAX_BESIDE = 100  # of these, beside a settled part
 MAX_DIMENSIONS = 12
 MAX_TEXT = 4_000
 DEVICES = ("cpu", "cuda")
@@ -66,6 +67,24 @@ class Opaque:
     """A value that the protocol does not carry, by the name of its type."""
 
     kind: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A part of a value that has been read already, so that nothing of it is asked again."""
+
+    node: list[Any]
+    buffers: list[bytes]
+
+
+def settle(value: Any) -> Settled:
+    """Read a part of what will be sent, now; ``encode`` takes it as it is.
+
+    Raises:
+        ProtocolError: as ``encode`` does.
+    """
+    buffers: list[bytes] = []
+    return Settled(_node(value, buffers, [MAX_NODES - MAX_BESIDE], 1), buffers)
 
 
 def encode(value: Any) -> bytes:
@@ -139,6 +158,9 @@ def _node(value: Any, buffers: list[bytes], budget: list[int], depth: int) -> li
         raise ProtocolError("the value has too many parts or is nested too deeply")
     if value is None:
         return ["none"]
+    if isinstance(value, Settled):
+        buffers += value.buffers
+        return value.node
     if isinstance(value, Array):
         return ["tensor", value.dtype, list(value.shape), value.device, _put(value.data, buffers)]
     if isinstance(value, Tensor):

@@ -15,8 +15,12 @@ ROOTS = (
     "torch.ops.aten",
     "torch._C._nn",
     "torch._C._special",
+    "torch._C._sparse",
     "torch._C._VariableFunctions",
     "torch._VF",
+    "torch.sparse",
+    "torch.masked",
+    "scipy.special",
 )
 METHODS = "torch.Tensor"
 # Python code of PyTorch's own that computes the same: to call it is not to write it.
@@ -33,6 +37,9 @@ DERIVATIVES = (
     "torch._functorch",
     "torch._C._functorch",
     "torch._C._ImperativeEngine",
+    "torch._C._EngineBase",
+    "torch.autograd.variable.ImperativeEngine",
+    "torch.Tensor.grad_fn",
     "torch.nn.grad",
 )
 BACKWARD = "torch.…_backward"  # stands for every function of PyTorch's that is called so
@@ -85,6 +92,15 @@ def operators_of(forbids: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=256)
+def tails_of(forbids: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """For each forbidden name, the names by which code calls it or one of its doors."""
+    found: dict[str, set[str]] = {name: set() for name in forbids}
+    for door, name in doors_as_called(forbids).items():
+        found[name].add(door.rpartition(".")[2])
+    return {name: frozenset(tails) for name, tails in found.items()}
+
+
 def match(dotted: str, doors: dict[str, str]) -> str | None:
     """The forbidden name that a dotted name is, or is below, of the doors."""
     if BACKWARD in doors and dotted.startswith("torch.") and "_backward" in dotted:
@@ -101,7 +117,7 @@ def _of_function(function: str) -> Iterable[str]:
     if not any(hasattr(owner, kept) for owner in (torch, nn.functional, torch.Tensor)):
         return ()
     spellings = {kept, f"{kept}_", f"_{kept}", f"_{kept}_backward_data", f"{kept}_backward"}
-    spellings |= {f"native_{kept}", f"special_{kept}"}
+    spellings |= {f"{kind}_{kept}" for kind in ("native", "special", "_safe", "_masked", "_sparse")}
     found = [f"{root}.{spelling}" for root in ROOTS for spelling in sorted(spellings)]
     plain = kept.replace("_", "")
     for wanted in (plain, plain + "loss", *(f"{plain}{d}d" for d in (1, 2, 3))):

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from autograder.engine.codec import printable
 from autograder.engine.doors import METHODS, doors_of, match
@@ -19,7 +20,23 @@ UNDOES_THE_CHECKS = (
     "torch._C.DisableTorchFunctionSubclass",
     "torch.overrides",
     "torch.utils._python_dispatch",
+    "ctypes",
+    "gc.get_objects",
+    "gc.get_referents",
+    "gc.get_referrers",
+    "inspect.currentframe",
+    "inspect.stack",
+    "sys._current_frames",
+    "sys._getframe",
+    "traceback.walk_stack",
 )
+LOOKS_AT_CALLERS = (
+    "__closure__", "__globals__", "__subclasses__", "ag_frame", "cr_frame", "f_back", "f_globals",
+    "f_locals", "gi_frame", "tb_frame",
+)  # fmt: skip
+# In any cell, since it need not lead there: the engine, and code that runs where PyTorch's modes
+# do not reach.
+UNDOES_THEM_ANYWHERE = ("autograder", "torch.library")
 
 
 @dataclass(frozen=True)
@@ -37,7 +54,7 @@ class Definition:
     """A statement that gives a name its meaning."""
 
     cell: str
-    statement: ast.stmt
+    statement: ast.AST
     lines: Sequence[str]
 
 
@@ -86,8 +103,10 @@ def forbidden_uses(
         return []
     doors = {**doors_of(tuple(forbids)), **{name: name for name in UNDOES_THE_CHECKS}}
     methods = {f.rsplit(".", 1)[1]: f for f in forbids if f.startswith(f"{METHODS}.")}
-    code = code_of(tuple(cells))
-    found: dict[ForbiddenUse, None] = {}
+    methods |= {name: name for name in LOOKS_AT_CALLERS}
+    told = tuple(cells)
+    code = code_of(told)
+    found: dict[ForbiddenUse, None] = dict.fromkeys(_undoing(told, code))
     for definition in code.reached_from(exercise, set(exercises) - {exercise}):
         for use in _uses_in(definition, code.aliases, doors, methods):
             found[use] = None
@@ -157,6 +176,15 @@ def _uses_in(
         within = _aliases_in(inner, {**aliases, **imports(inner)}, doors) if inner else {}
         for _, name in _names_in(inner, within, doors, methods) if inner else ():
             yield use_at(name, definition.cell, definition.lines, line)
+
+
+def _undoing(cells: Iterable[tuple[str, str]], code: Code) -> Iterator[ForbiddenUse]:
+    doors = {name: name for name in UNDOES_THEM_ANYWHERE}
+    for cell, source in cells:
+        tree = parsed(source)
+        if tree is not None and any(name.rpartition(".")[2] in source for name in doors):
+            whole = Definition(cell, tree, source.split("\n"))
+            yield from islice(_uses_in(whole, code.aliases, doors, {}), MAX_USES)
 
 
 def _aliases_in(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder.engine.syntax import parsed
+from autograder.engine.syntax import is_too_deep, parsed
 from course.sibling import definitions_of
 
 MAX_FILE_BYTES = 32 << 20
@@ -22,6 +22,8 @@ MAX_CELL_CHARACTERS = 400_000
 MAX_CODE_CHARACTERS = 500_000  # of all cells; a syntax tree takes a hundred times as much
 MAX_PARTS = 2_000_000
 HARMLESS_CELL_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
+# A student's own process may read deeper than the checks on what it runs.
+TOO_DEEP = "raise RecursionError('this cell is nested too deeply to be read')"
 RUN_WHOLE = ("setup", "exercise")
 
 
@@ -172,6 +174,8 @@ def _runnable_cells(
         source = without_magics(source_of(cell))
         if not source.strip():
             continue
+        if is_too_deep(source):
+            source = TOO_DEEP
         exercise = grade_id(cell)
         if exercise in stubs:
             if exercise in written and _normal(source) == _normal(stubs[exercise]):

@@ -45,6 +45,7 @@ class Observation:
         changed: inputs changed in place.
         error: type, message and the student's frames where it raised; what happened where it died.
         called: forbidden names that the student's lines called.
+        blinded: whether the watch for them no longer saw anything when the run was over.
         bytes: how long the reply was, where it is one of ours.
     """
 
@@ -54,6 +55,7 @@ class Observation:
     changed: list[str] = field(default_factory=list)
     error: dict[str, Any] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
+    blinded: bool = False
     bytes: int = 0
     _fingerprints: list[Fingerprint | None] = field(default_factory=list, repr=False)
 

@@ -15,6 +15,11 @@ from autograder.engine.recognition import Record
 from autograder.engine.standards import Observation, Setting
 from autograder.spec import Case, Exercise
 
+BLINDED = (
+    "After your code ran, calls of ready-made functions could no longer be seen, which this "
+    "exercise asks you to write yourself: take out what changes PyTorch or Python itself."
+)
+
 
 class NotJudged(_pytest.outcomes.Skipped):
     """The test could not be judged here; it earns its points and is reported as not judged."""
@@ -77,6 +82,8 @@ class Submission:
                 "ends its process only where its inputs are not on the CPU"
             )
         self._refuse_forbidden(seen.called)
+        if seen.blinded:
+            pytest.fail(BLINDED, pytrace=False)
         mismatch = self._judge(case, setting, seen)
         self._records().append(Record(case, setting, seen, mismatch))
         if seen.status == "unjudged":

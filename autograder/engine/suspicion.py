@@ -6,9 +6,11 @@ Honest code may hold all of this. It is told with its lines, and the score stays
 from __future__ import annotations
 
 import ast
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from autograder.engine.forbidden import MAX_USES, ForbiddenUse, code_of, use_at
+from autograder.engine.forbidden import ForbiddenUse, code_of, use_at
 from autograder.engine.syntax import constant_text, dotted_name, imports, nodes, parsed
 
 REACHES = (
@@ -17,13 +19,19 @@ REACHES = (
     "sys.setprofile", "sys.meta_path", "sys.path", "types.FunctionType", "types.CodeType",
     "os.kill", "os._exit", "os.fork", "os.system", "os.environ", "torch._C", "torch.ops",
     "torch.overrides", "torch.fx", "torch.jit", "torch._subclasses",
-    "torch.utils._python_dispatch", "torch.library", "torch.package",
+    "torch.utils._python_dispatch", "torch.library", "torch.package", "_thread", "atexit",
+    "importlib.machinery", "importlib.util", "logging.currentframe", "pkgutil", "pydoc", "runpy",
+    "traceback.extract_stack", "traceback.format_stack", "traceback.print_stack",
+    "traceback.walk_stack", "unittest.mock",
 )  # fmt: skip
 INSIDE = frozenset({
-    "__builtins__", "__closure__", "__code__", "__globals__", "__subclasses__", "__wrapped__",
-    "cr_frame", "f_back", "f_code", "f_globals", "f_locals", "gi_frame", "is_meta",
-    "tb_frame",
+    "__base__", "__bases__", "__builtins__", "__closure__", "__code__", "__getattribute__",
+    "__globals__", "__mro__", "__self__", "__subclasses__", "__torch_dispatch__",
+    "__torch_function__", "__wrapped__", "ag_frame", "cr_frame", "f_back", "f_code", "f_globals",
+    "f_locals", "findCaller", "gi_frame", "is_meta", "tb_frame",
 })  # fmt: skip
+SPELT = re.compile(rf"\b(autograder|sys\.modules|{'|'.join(sorted(INSIDE))})\b")
+LINES_OF_A_KIND = 3  # or harmless ones would hide the rest
 HIDES = {"exec", "eval", "compile", "__import__", "globals"}
 
 
@@ -36,13 +44,15 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
     told = tuple(cells)
     aliases = code_of(told).aliases
     found: dict[ForbiddenUse, None] = {}
+    kinds = Counter[str]()
     for cell, source in told:
         tree = parsed(source)
         lines = source.split("\n")
         for line, what in _suspect(tree, {**aliases, **imports(tree)}) if tree else ():
-            found[use_at(what, cell, lines, line)] = None
-            if len(found) >= MAX_USES:
-                return list(found)
+            use = use_at(what, cell, lines, line)
+            if use not in found and kinds[what] < LINES_OF_A_KIND:
+                found[use] = None
+                kinds[what] += 1
     return list(found)
 
 
@@ -61,6 +71,29 @@ def _suspect(tree: ast.AST, aliases: dict[str, str]) -> Iterator[tuple[int, str]
                 yield node.lineno, "a change of PyTorch itself"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield from _suspect_call(node, aliases)
+        elif isinstance(node, ast.Subscript) and _is_namespace(node.value):
+            if constant_text(node.slice) is None:
+                yield node.lineno, "a name in a namespace that is made as it runs"
+        else:
+            yield from ((node.lineno, name) for name in _spelt(node))  # type: ignore[attr-defined]
+
+
+def _is_namespace(node: ast.expr) -> bool:
+    called = node.func if isinstance(node, ast.Call) else None
+    return (isinstance(called, ast.Name) and called.id == "vars") or (
+        isinstance(node, ast.Attribute) and node.attr == "__dict__"
+    )
+
+
+def _spelt(node: ast.AST) -> list[str]:
+    """Names that reach inside without an attribute: by a pattern, in a text, as a method."""
+    if isinstance(node, ast.MatchClass):
+        return [name for name in node.kwd_attrs if name in INSIDE]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return SPELT.findall(node.value)[:1]
+    name = node.id if isinstance(node, ast.Name) else getattr(node, "name", None)
+    defines = isinstance(node, ast.Name | ast.FunctionDef)
+    return [name] if defines and name in INSIDE else []
 
 
 def _suspect_call(node: ast.Call, aliases: dict[str, str]) -> Iterator[tuple[int, str]]:
@@ -80,4 +113,7 @@ def _of_torch(node: ast.expr, aliases: dict[str, str]) -> bool:
 
 
 def _reached(dotted: str) -> str:
-    return next((n for n in REACHES if dotted == n or dotted.startswith(f"{n}.")), "")
+    """The name in REACHES that a dotted name leads to, as itself or by way of another module."""
+    parts = dotted.split(".")
+    ends = [".".join(parts[i:]) + "." for i in range(len(parts))]
+    return next((n for n in REACHES for end in ends if end.startswith(f"{n}.")), "")

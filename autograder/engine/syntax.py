@@ -31,6 +31,20 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(tree))
 
 
+@lru_cache(maxsize=512)
+def is_too_deep(source: str) -> bool:
+    """Whether a cell is Python nested so deeply that it cannot be read, though it might run."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except (RecursionError, MemoryError):
+        return True
+    except (SyntaxError, ValueError):
+        return False
+    return False
+
+
 def imports(tree: ast.AST) -> dict[str, str]:
     """What names stand for by the imports in a tree; ``"*…"`` for a module imported by a star."""
     aliases: dict[str, str] = {}

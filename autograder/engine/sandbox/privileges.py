@@ -21,6 +21,7 @@ AMBIENT_CLEAR_ALL = 4
 MEBIBYTE = 1 << 20
 THREADS = 256
 CUDA_MEGABYTES = 4096  # on the host, for the context that the driver makes in every process
+SIGNALS = 1024  # waiting, and timers, which the kernel counts with them for all of a user's
 
 
 def forbid_new_privileges() -> str:
@@ -71,6 +72,7 @@ def limit_resources(
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: SIGNALS,
     }
     if _counts_for_us_alone():
         limits[resource.RLIMIT_NPROC] = THREADS

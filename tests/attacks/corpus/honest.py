@@ -66,6 +66,19 @@ ODD = {
         "        return g - g.mean(1, keepdim=True)")),
     "uses many open files": centre("f = [open('f%d' % i, 'w') for i in range(40)]",
                                    "[g.close() for g in f]", f"return {RIGHT}"),
+    "keeps a pool of threads": centre(
+        f"return POOL.submit(lambda: {RIGHT}).result()", before=(
+        "from concurrent.futures import ThreadPoolExecutor\nPOOL = ThreadPoolExecutor(2)\n"
+        "POOL.submit(int)")),
+    "copies, takes the time, and makes warnings errors": centre(
+        "import copy, time, warnings", "warnings.simplefilter('error'); time.perf_counter()",
+        "y = copy.deepcopy(x)", f"return {RIGHT} + 0 * y"),
+    "has a helper without gradients": centre(
+        "return gain * (x - mean(x) - (x - x.detach()).mean(1, keepdim=True))",
+        before="@torch.no_grad()\ndef mean(x): return x.mean(dim=1, keepdim=True)"),
+    "looks at values": centre("assert not x.isnan().any()", f"return {RIGHT}"),
+    "sets PyTorch's switches": centre(before="torch.autograd.set_detect_anomaly(True)\n"
+                                      "torch.use_deterministic_algorithms(True)"),
     "uses asyncio's event loop? no: plain async": centre(
         "async def f(): return 1", "f().close()", f"return {RIGHT}"),
 }  # fmt: skip
@@ -83,6 +96,13 @@ SOFT = {
         "        e = (x - x.amax(-1, keepdim=True)).exp()\n"
         "        out['y'] = e / e.sum(-1, keepdim=True)\n"
         "    t = threading.Thread(target=work); t.start(); t.join()\n    return out['y']\n",
+    "softmax held against PyTorch's in its own cell": "def soft(x):\n"
+        "    e = (x - x.amax(-1, keepdim=True)).exp()\n    return e / e.sum(-1, keepdim=True)\n"
+        "assert torch.allclose(soft(torch.ones(2, 3)), F.softmax(torch.ones(2, 3), -1))\n",
+    "softmax by an object that counts its calls": "class Soft:\n    calls = 0\n"
+        "    def __call__(self, x):\n        self.calls += 1\n"
+        "        e = torch.exp(x - x.max(-1, keepdim=True).values)\n"
+        "        return e.div(e.sum(-1, keepdim=True))\nsoft = Soft()\n",
     "softmax in TorchScript": "@torch.jit.ignore\ndef soft(x):\n"
         "    e = (x - x.amax(-1, keepdim=True)).exp()\n    return e / e.sum(-1, keepdim=True)\n",
 }  # fmt: skip
@@ -90,6 +110,11 @@ OWN_CELLS = {
     "cells of its own": ("import json, math\nhelper = 1", "assert helper == 1", "help(len)"),
     "cells with errors of its own": ("1 / 0", "undefined_name", "raise KeyboardInterrupt"),
     "a long cell": ("\n".join(f"a{i} = {i}" for i in range(3000)),),
+    "asks where it runs": ("import sys\nif 'google.colab' in sys.modules: raise SystemExit\n"
+                           "import gc, inspect, os\ngc.collect(); os.environ['X'] = '1'",),
+    "threads of its own": ("import threading\nclass T(threading.Thread):\n"
+        "    def run(self): torch.ones(2).softmax(0)\nT(daemon=True).start()\n"
+        "threading.Timer(0.2, print).start()",),
     "a slow cell": ("import time; time.sleep(0.5)",),
     "compares with PyTorch in its own cell": (
         "check = torch.softmax(torch.ones(2, 3), -1)\n"

@@ -30,6 +30,9 @@ ENDS = {
     "for _ in range(8): threading.Thread(target=burn, daemon=True).start()",
     "threads without number": "threading.stack_size(32768)\n"
     "for _ in range(100_000): threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+    "threads of hashes": "import hashlib\ntry:\n    for _ in range(200): threading.Thread(target="
+    "lambda: hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**8), daemon=True).start()\n"
+    "except RuntimeError: pass",
     "a fork bomb": "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.01)",
     "os._exit": "os._exit(0)",
     "sys.exit": "sys.exit(0)",
@@ -78,6 +81,12 @@ AT_IMPORT = {
     "torch.set_grad_enabled(False); torch.manual_seed(1); torch.set_num_threads(64)",
     "a cell that hangs in its decorator": "@(lambda f: [0 for _ in iter(int, 1)])\ndef f(): pass",
 }
+TIMERS = """\
+import ctypes
+t, libc = ctypes.c_void_p(), ctypes.CDLL(None)
+n = sum(libc.timer_create(1, None, ctypes.byref(t)) == 0 for _ in range(5000))
+raise RuntimeError('refused' if n < 5000 else 'all were made')
+"""
 MANY_EXITS = tuple(f"x{i} = 1" if i % 2 else "import os; os._exit(0)" for i in range(60))
 MANY_HANGS = tuple("import time; time.sleep(1.0)" for i in range(30))
 EVERY = ("centre", "soft", "soft_backward", "count", "jitter")
@@ -92,6 +101,8 @@ ATTACKS = [
         Attack(name, "every exercise behind it suffers, or everybody's", before=(code,), seconds=20)
         for name, code in AT_IMPORT.items()
     ),
+    Attack("timers without number", "nobody of the same user can make one", {"centre": doing(TIMERS)},
+           told="RuntimeError: refused"),
     Attack("a hanging answer to every exercise", "minutes for each",
            {name: doing("while True: pass", name) for name in EVERY}, seconds=25),
     Attack("sixty cells of which half end the process", "each costs a new worker and all others",

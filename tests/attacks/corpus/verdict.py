@@ -105,6 +105,7 @@ ERRORS = {
     "an error with a name of 1 MB": "type('E' * 10**6, (Exception,), {})()",
     "an error whose text cannot be read": "type('E', (Exception,), {'__str__': lambda s: 1/0})()",
     "an error with a text of 50 MB": "ValueError('x' * (50 << 20))",
+    "an error full of markup": "ValueError('<script>alert(1)</script>{{ 7*7 }}`<b>`\\n\\n# \\x85\\x1c')",
     "pytest's own way to pass": "type('Skipped', (BaseException,), {})('passed')",
 }
 UNJUDGED = """\

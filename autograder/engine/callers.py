@@ -1,0 +1,126 @@
+"""Whose call it was, told by the frames from inside out: the student's, a library's or ours.
+
+A frame's file proves nothing, because a student can compile code under any name. What the grader
+sent is known by its globals; everything that is not, and claims to be no library, is the student's.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from autograder.engine.cells import STUDENT_FILE
+from autograder.vendored import cloudpickle
+
+ENGINE_FOLDER = str(Path(__file__).parent)
+LIBRARIES = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parents[2] / "course"),
+    *{sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")},
+    "<frozen",
+)
+MODULE_CALL = torch.nn.Module.__call__.__code__
+# Bound before a student's code could put something else in its place.
+GET_FRAME, MAIN_THREAD, THREAD = sys._getframe, threading.main_thread(), threading.current_thread
+
+
+class Callers:
+    """Tells calls apart in the process in which a student's code runs.
+
+    Args:
+        outermost: the globals of the code that runs all the rest.
+    """
+
+    def __init__(self, outermost: dict[str, Any]) -> None:
+        self._outermost = outermost
+        self._standing: list[dict[str, Any]] = []
+        self._current: list[dict[str, Any]] = []
+
+    def stand_in(self, pickled: bytes) -> Any:
+        """Unpickle something of the grader's that stays."""
+        return _Unpickler(pickled, self._standing).load()
+
+    def scenario(self, pickled: bytes) -> Any:
+        """Unpickle a scenario; it is the only one until the next."""
+        self._current.clear()
+        return _Unpickler(pickled, self._current).load()
+
+    def is_students(self, tails: frozenset[str], seen: CodeType | None = None) -> bool:
+        """Whether the call at hand, two frames up, is the student's.
+
+        Args:
+            tails: names by which code of ours would call the function itself.
+            seen: a frame of this code means that the call was looked at further out.
+        """
+        entry: FrameType | None = None
+        frame: FrameType | None = GET_FRAME(2)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if frame.f_globals is self._outermost or frame.f_code is seen:
+                return False
+            if self._is_ours(frame):
+                return self._was_slipped_in(frame, entry, tails)
+            if file.startswith(STUDENT_FILE) or not file.startswith((*LIBRARIES, ENGINE_FOLDER)):
+                return True
+            if not file.startswith(ENGINE_FOLDER):
+                entry = frame
+            frame = frame.f_back
+        # Nobody's: the engine at work, or a thread, which only a student can have started.
+        return THREAD() is not MAIN_THREAD
+
+    def _is_ours(self, frame: FrameType) -> bool:
+        own = frame.f_globals
+        return any(own is known for known in (*self._current, *self._standing))
+
+    def _was_slipped_in(
+        self, frame: FrameType | None, entry: FrameType | None, tails: frozenset[str]
+    ) -> bool:
+        """Whether code of ours made a call that it does not name: the answer is that function.
+
+        Args:
+            frame: the innermost of ours.
+            entry: what it called, where that is a library's; a module may be anybody's.
+            tails: as above.
+        """
+        if entry is not None and entry.f_code is MODULE_CALL:
+            return False
+        known = tails | {entry.f_code.co_name} if entry is not None else tails
+        while frame is not None:
+            if self._is_ours(frame):
+                code = frame.f_code
+                texts = [c for c in code.co_consts if isinstance(c, str)]
+                if not known.isdisjoint((*code.co_names, *texts)):
+                    return False
+            frame = frame.f_back
+        return True
+
+
+class _Unpickler(pickle.Unpickler):
+    """Remembers the globals of the functions that cloudpickle makes anew."""
+
+    def __init__(self, pickled: bytes, made: list[dict[str, Any]]) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self._made = made
+
+    def find_class(self, module: str, name: str) -> Any:
+        # Ours is out of sys.modules by then.
+        own = module == cloudpickle.__name__
+        found = getattr(cloudpickle, name) if own else super().find_class(module, name)
+        if not own or name != "_make_function":
+            return found
+
+        def make(*parts: Any) -> Any:
+            function = found(*parts)
+            if not any(function.__globals__ is known for known in self._made):
+                self._made.append(function.__globals__)
+            return function
+
+        return make
