@@ -53,8 +53,11 @@ def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path):
     source["cells"] = [
         c for c in source["cells"] if c["metadata"]["forwardpass"]["role"] != "tests"
     ]
-    for other in {*lesson.earlier.values()}:
+    beside = {*lesson.earlier.values()}
+    while beside:  # what an earlier lesson takes from others is beside the notebook, too
+        other = beside.pop()
         shutil.copy(other.source, tmp_path)
+        beside |= {*other.earlier.values()}
     node = executed(source, str(tmp_path), allow_errors=False)
     assert errors_of(node) == []
     roles = [cell.metadata.forwardpass.role for cell in node.cells]
