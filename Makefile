@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint build validate fuzz storm gpu clean
+.PHONY: help setup demo test lint build validate fuzz storm gpu bench clean
 
 help:
 	@echo "make demo      a small class through the whole cycle: build, release, submit, grade, report"
@@ -13,6 +13,7 @@ help:
 	@echo "make validate  the laws, over more seeds than make test (SEEDS=20)"
 	@echo "make fuzz      hostile replies, notebooks and journals, for minutes (FUZZ_SECONDS=300)"
 	@echo "make storm     grading killed at random moments, to lose nothing (KILLS=50)"
+	@echo "make bench     how fast a class is graded, against nbgrader and no isolation (build/bench.json)"
 	@echo "make gpu       the laws, attacks and rates on an NVIDIA GPU, with a dated record in tests/gpu/"
 	@echo "make setup     only the virtual environment, in $(VENV)"
 
@@ -58,6 +59,11 @@ fuzz: setup
 KILLS ?= 50
 storm: setup
 	$(BIN)/python tests/gradebook/kill_storm.py --kills $(KILLS)
+
+# Figures of this machine, this minute; BENCH may name parts and sizes: make bench BENCH="stages --size 20".
+BENCH ?=
+bench: setup
+	$(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 # On a machine that has a GPU and, for its Python, torch, numpy, pytest and nbformat: no set-up.
 GPU_PYTHON ?= $(PYTHON)
