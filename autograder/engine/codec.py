@@ -46,6 +46,8 @@ UNPRINTABLE = re.compile(
 SHAPE, DTYPE, DEVICE, LAYOUT = (
     getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "layout")
 )
+PLAIN = (Tensor, torch.nn.Parameter)
+NO_FUNCTION, NO_SUBCLASS = torch._C.DisableTorchFunction, torch._C.DisableTorchFunctionSubclass
 
 
 class ProtocolError(ValueError):
@@ -210,7 +212,9 @@ def _tensor_node(value: Tensor, buffers: list[bytes]) -> list[Any]:
         device = "fake" if claimed == "meta" else f"fake {claimed}"
         name = str(value.dtype).removeprefix("torch.")
         return ["tensor", name, [int(n) for n in value.shape], device, None]
-    with torch._C.DisableTorchFunctionSubclass():
+    # Nobody else has a say in a plain tensor, and nobody need watch it being read.
+    plainly = NO_FUNCTION if type(value) in PLAIN else NO_SUBCLASS
+    with plainly():
         name = str(DTYPE(value)).removeprefix("torch.")
         shape = tuple(int(n) for n in SHAPE(value))
         device, layout = DEVICE(value).type, LAYOUT(value)

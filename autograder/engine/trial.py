@@ -110,7 +110,8 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         if not isinstance(b, Tensor) or a.shape != b.shape or a.dtype != b.dtype:
             return False
-        return bool(EQUAL(NAN_TO_NUM(a, 0.0), NAN_TO_NUM(b.detach(), 0.0)))
+        b = b.detach()
+        return bool(EQUAL(a, b) or EQUAL(NAN_TO_NUM(a, 0.0), NAN_TO_NUM(b, 0.0)))
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):

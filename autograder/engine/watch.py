@@ -7,6 +7,7 @@ is told (`suspicion.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -29,6 +30,8 @@ CLOSE_LOOK = (
     "getattr", "exec", "eval", "jit", "_C", "__", "import_module", "Disable", "vars(", "pickle",
     "sys.", "operator", "marshal",
 )  # fmt: skip
+# The same as any class has them, and so no reason.
+USUAL = re.compile(r"\b__(init|call|len|iter|getitem|repr|name)__\b")
 SPOKEN_OF_ANYWAY = frozenset({"aten", "prims"})
 CANARY = "torch.alias_copy"
 TENSOR: Any = torch.Tensor
@@ -76,7 +79,8 @@ class CallWatch(TorchFunctionMode):
 
     def read(self, source: str) -> None:
         """Tell, before a cell runs, whether it holds what makes a close look worth its time."""
-        self._closely = self._closely or any(text in source for text in CLOSE_LOOK)
+        told = USUAL.sub("", source)
+        self._closely = self._closely or any(text in told for text in CLOSE_LOOK)
 
     @contextmanager
     def watching(self, device: str, *, closely: bool = True) -> Any:
