@@ -78,8 +78,9 @@ def bias_variance(predictions: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         truth: (points,): what is to be predicted, free of noise. Left unchanged.
 
     Returns:
-        ``(bias_squared, variance)``, each of shape () and averaged over the points. Together they
-        are the mean squared error of all these predictions.
+        ``(bias_squared, variance)``, each of shape (), in the dtype and on the device of
+        ``predictions``, and averaged over the points. Together they are the mean squared error of
+        all these predictions.
     """
     centre = predictions.mean(dim=0)  # (points,)
     bias_squared = (centre - truth).square().mean()
@@ -113,8 +114,8 @@ def learning_curve(
         sizes: the sizes m, each from 1 to n, in any order.
 
     Returns:
-        ``(train_losses, val_losses)``, each of shape (len(sizes),), in the order of ``sizes``, with
-        no graph attached.
+        ``(train_losses, val_losses)``, each of shape (len(sizes),), in the order of ``sizes``, in
+        the dtype and on the device of the losses, with no graph attached.
     """
     train_losses, val_losses = [], []
     for m in sizes:

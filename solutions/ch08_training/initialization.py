@@ -218,7 +218,8 @@ def activation_rms(
 
     Args:
         x: (batch, n₀). Left unchanged.
-        weights: one a layer, W_ℓ of shape (n_ℓ, n_ℓ₋₁), as ``nn.Linear`` has them. Left unchanged.
+        weights: one a layer, W_ℓ of shape (n_ℓ, n_ℓ₋₁), as ``nn.Linear`` has them; there may be
+            none. Left unchanged.
         activation: φ, applied element by element.
 
     Returns:

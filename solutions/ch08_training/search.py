@@ -32,7 +32,8 @@ def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
         high: what 1 becomes; larger than ``low``.
 
     Returns:
-        Of the shape, dtype and device of ``u``; the larger u, the larger the result.
+        Of the shape, dtype and device of ``u``, and computed in this dtype; the larger u, the
+        larger the result.
     """
     return torch.exp(math.log(low) + u * (math.log(high) - math.log(low)))
 
@@ -40,7 +41,7 @@ def log_uniform(u: Tensor, low: float, high: float) -> Tensor:
 def beta_uniform(u: Tensor, low: float, high: float) -> Tensor:
     """Turn uniform random numbers into numbers β such that the logarithm of 1 - β is uniform.
 
-    For what is an average's memory: a momentum, or Adam's betas.
+    For what sets how long an average remembers: a momentum, or Adam's betas.
 
     Args:
         u: draws from the uniform distribution on [0, 1], of any shape. Left unchanged.
@@ -98,7 +99,8 @@ def expected_best(losses: Tensor, n: int) -> Tensor:
 
     Returns:
         The expected value of the smallest of n losses that are drawn from ``losses`` independently,
-        with replacement: a tensor of shape (), in the dtype and on the device of ``losses``.
+        with replacement: a tensor of shape (), computed in the dtype and on the device of
+        ``losses``.
     """
     total = len(losses)
     ordered = losses.sort().values
@@ -122,7 +124,7 @@ def refine(
         shrink: between 0 and 1.
 
     Returns:
-        The new space: for each name the same scale, and new ends.
+        The new space: for each name the same scale, and new ends, as Python floats.
     """
     forth: dict[str, Callable[[float], float]] = {
         "linear": float,
@@ -164,7 +166,7 @@ def successive_halving(
     Args:
         evaluate: called with a configuration and a budget; returns a loss, the smaller the better.
             It is called once for each configuration and round.
-        configurations: at least one. Left unchanged.
+        configurations: at least one, of any kind; two may be equal. Left unchanged.
         min_budget: 1 or more.
         eta: 2 or more.
 

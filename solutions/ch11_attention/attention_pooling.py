@@ -68,7 +68,8 @@ def leave_one_out_loss(keys: Tensor, values: Tensor, bandwidth: float | Tensor) 
     The predictions are those of ``nadaraya_watson`` with the same Gaussian kernel, except that no
     key takes part in the prediction of its own value. Exact and finite for any positive
     bandwidth, however small, as long as squared distances divided by its square are finite.
-    Gradients reach the bandwidth where it is a tensor. No argument is changed.
+    Gradients reach the bandwidth where it is a tensor. No argument is changed. ``torch.masked`` and
+    PyTorch's attention functions are not allowed.
 
     Args:
         keys: floating point, of shape (n, features), with n at least 2.
@@ -109,8 +110,8 @@ def additive_scores(query: Tensor, key: Tensor, W_q: Tensor, W_k: Tensor, w_v: T
 class AdditiveAttention(nn.Module):
     """Attend with additive scores: Bahdanau et al. (2014), https://arxiv.org/abs/1409.0473.
 
-    Queries and keys may have different numbers of features, and so may the values. PyTorch's own
-    attention functions and modules are not allowed.
+    Queries and keys may have different numbers of features, and so may the values. ``torch.masked``
+    and PyTorch's own attention functions and modules are not allowed.
 
     Args:
         d_query: features of a query.

@@ -66,7 +66,7 @@ def flash_attention_forward(
         v: values, of shape (…, keys, d_v).
         block_size: keys in a block, at least 1.
         causal: the queries are the last positions of the keys' sequence, the last query stands
-            on the last key, and none may attend to a key behind its own; there are at least as
+            on the last key, and none may attend to a key after its own; there are at least as
             many keys as queries.
 
     Returns:
@@ -118,8 +118,8 @@ def flash_attention_backward(
         q: queries, of shape (…, queries, d_k).
         k: keys, of shape (…, keys, d_k).
         v: values, of shape (…, keys, d_v).
-        output: what that returned, of shape (…, queries, d_v).
-        lse: what that returned, of shape (…, queries).
+        output: of ``flash_attention_forward``, of shape (…, queries, d_v).
+        lse: of ``flash_attention_forward``, of shape (…, queries).
         block_size: keys in a block, at least 1.
         causal: as in ``flash_attention_forward``.
 

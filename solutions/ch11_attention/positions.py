@@ -227,7 +227,7 @@ def alibi_bias(
     https://arxiv.org/abs/2108.12409. The queries are the last ``num_queries`` positions of a
     sequence of ``num_keys``, so that the last query stands on the last key. A key that is n
     positions before the one that the query stands on gets n times the head's slope taken off its
-    score; a key behind it may not be attended to.
+    score; a key after it may not be attended to.
 
     Args:
         num_heads: how many heads; their slopes are those of ``alibi_slopes``.

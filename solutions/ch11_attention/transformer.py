@@ -85,7 +85,7 @@ def greedy_decode(
         bos: the number of the word that begins a sentence.
         eos: the number of the word that ends it.
         max_len: how many words to write, at least 1.
-        pad: what to put behind ``eos``, whatever the model says there.
+        pad: what to put after ``eos``, whatever the model says there.
 
     Returns:
         int64 of shape (batch, max_len), on the device of ``source``: the words without ``bos``;
@@ -295,7 +295,7 @@ class Transformer(nn.Module):
         max_len: positions of the longest sentence, in either language.
         p: probability of dropping, after the embeddings and in all blocks.
         norm_first: pre-norm where True, post-norm where False.
-        pad: the number that fills up the shorter sentences of a batch, behind their words.
+        pad: the number that fills up the shorter sentences of a batch, after their words.
 
     Attributes:
         src_embedding, tgt_embedding: ``nn.Embedding`` of each language's words.
@@ -341,7 +341,7 @@ class Transformer(nn.Module):
         """Read the source; no word attends to padding.
 
         Args:
-            source: numbers of words, int64 of shape (batch, source positions), ``pad`` behind
+            source: numbers of words, int64 of shape (batch, source positions), ``pad`` after
                 the words.
 
         Returns:
@@ -362,7 +362,7 @@ class Transformer(nn.Module):
         A position of the target sees itself and what is before it.
 
         Args:
-            target: numbers of words, int64 of shape (batch, target positions), ``pad`` behind
+            target: numbers of words, int64 of shape (batch, target positions), ``pad`` after
                 the words.
             memory: from ``encode``, of shape (batch, source positions, d_model).
             memory_mask: from ``encode``, bool of shape (batch, 1, source positions).

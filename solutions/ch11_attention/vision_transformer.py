@@ -125,8 +125,8 @@ class ViTBlock(nn.Module):
     """A pre-norm encoder block with a GELU: Dosovitskiy et al. (2021), equations 2 and 3.
 
     https://arxiv.org/abs/2010.11929. What attention and MLP return is dropped from with
-    probability p, while training, before it is added. The GELU is the exact one, PyTorch's
-    default. PyTorch's own Transformer layers are not allowed.
+    probability p, while training, before it is added; inside them nothing is dropped. The GELU is
+    the exact one, PyTorch's default. PyTorch's own Transformer layers are not allowed.
 
     Args:
         d_model: features of every place.

@@ -48,7 +48,8 @@ class DiscriminatorBlock(nn.Module):
     """A layer of the discriminator that halves height and width.
 
     A convolution, batch normalisation where it is wanted, and a leaky ReLU of slope 0.2, in this
-    order. Radford et al. (2016), section 3, who leave the normalisation out in the first layer.
+    order. Radford et al. (2016), section 3, who leave the normalisation out in the first layer; the
+    slope is in section 4.
 
     Args:
         in_channels: channels of the input.
@@ -76,7 +77,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 def init_weights(model: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draw a network's first weights as DCGAN does. Radford et al. (2016), section 3.
+    """Draw a network's first weights as DCGAN and its code do. Radford et al. (2016), section 4.
 
     The weight of every ``nn.Conv2d``, ``nn.ConvTranspose2d`` and ``nn.Linear`` comes from a normal
     distribution with mean 0 and standard deviation 0.02; the scale (``weight``) of every
@@ -126,7 +127,7 @@ def power_iteration(matrix: Tensor, u: Tensor, steps: int = 1) -> tuple[Tensor, 
     """Approach the first singular vectors of a matrix. Miyato et al. (2018), Algorithm 1.
 
     In each step v becomes the transposed matrix times u, scaled to length 1, and then u the
-    matrix times v, scaled to length 1. Without PyTorch's decompositions.
+    matrix times v, scaled to length 1. Without PyTorch's decompositions and matrix norms.
 
     Args:
         matrix: (rows, cols), floating point. Left unchanged.
@@ -149,8 +150,8 @@ def spectral_normalize(weight: Tensor, u: Tensor, steps: int = 1) -> tuple[Tenso
 
     The weight counts as a matrix with one row for each output: its first dimension, with all the
     others made into one. The estimate is uᵀ W v, with u and v from ``power_iteration``, which are
-    constants for autograd; the weight within it is not. Without PyTorch's own spectral norms and
-    decompositions.
+    constants for autograd; the weight within it is not. Without PyTorch's own spectral norms,
+    decompositions and matrix norms.
 
     Args:
         weight: (outputs, …), floating point, of two dimensions or more. Left unchanged.
@@ -173,7 +174,7 @@ class SpectralConv2d(nn.Conv2d):
     Its parameter ``weight`` stays what the optimizer makes of it: each call normalises it anew,
     with one step of the power iteration, and convolves with the result. The bias is not
     normalised. Miyato et al. (2018), https://arxiv.org/abs/1802.05957, without PyTorch's own
-    spectral norms.
+    spectral norms, decompositions and matrix norms.
 
     Args:
         in_channels: channels of the input.
@@ -235,7 +236,7 @@ def matrix_sqrt(matrix: Tensor) -> Tensor:
 
     That is the one symmetric positive semidefinite matrix whose product with itself is the given
     one. The given one may be singular; then rounding makes some of its computed eigenvalues
-    slightly negative, and these count as 0.
+    slightly negative, and these count as 0. Without SciPy's ``sqrtm``.
 
     Args:
         matrix: (d, d), floating point, symmetric but for rounding. Left unchanged.
@@ -252,8 +253,9 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
     """Compute the squared Fréchet distance between two Gaussians.
 
     The squared distance of the means, plus the trace of C₁ + C₂ − 2 (C₁^½ C₂ C₁^½)^½, with the
-    roots of matrices. Dowson & Landau (1982), https://doi.org/10.1016/0047-259X(82)90077-X; with
-    features of a classifier network, Heusel et al. (2017), https://arxiv.org/abs/1706.08500.
+    roots of matrices, without SciPy's ``sqrtm``. Dowson & Landau (1982),
+    https://doi.org/10.1016/0047-259X(82)90077-X; with features of a classifier network, Heusel et
+    al. (2017), https://arxiv.org/abs/1706.08500.
 
     Args:
         mean1: (d,), floating point.

@@ -152,7 +152,8 @@ def mode_kl(counts: Tensor) -> Tensor:
     The Kullback-Leibler divergence, in nats, of the distribution of samples over the modes from
     the uniform one: the sum over the modes of p log(p / u), where p is the mode's part of all the
     counts, and u is one over the number of modes. A mode without samples adds 0. It is 0 for
-    modes with equal counts. Srivastava et al. (2017), https://arxiv.org/abs/1705.07761.
+    modes with equal counts. Srivastava et al. (2017), https://arxiv.org/abs/1705.07761. Without
+    ``F.kl_div`` and its like, and without ``torch.distributions``.
 
     Args:
         counts: (modes,), int64, not all of them 0. Left unchanged.
@@ -170,12 +171,12 @@ def update_average(average: nn.Module, generator: nn.Module, decay: float = 0.99
     """Let a running average of a generator take in the generator as it is now.
 
     Each parameter of the average keeps the share ``decay`` of what it was, and takes the rest from
-    the generator. Buffers, such as the running statistics of batch normalisation, are not
-    averaged: they become equal to the generator's. Yazıcı et al. (2019),
-    https://arxiv.org/abs/1806.04498.
+    the generator: Yazıcı et al. (2019), https://arxiv.org/abs/1806.04498. Buffers, such as the
+    running statistics of batch normalisation, are not averaged: they become equal to the
+    generator's.
 
-    The average is changed in place, unseen by autograd, and shares no memory with the generator,
-    which is left as it is.
+    The average is changed in place, parameters and buffers alike, unseen by autograd. It shares no
+    memory with the generator, which is left as it is. Without ``torch.optim.swa_utils``.
 
     Args:
         average: a network of the same class and sizes; usually a deep copy of the generator from

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, gradients, raised
+from autograder.spec import Case, Exercise, Mistake, gradients, raised
 from autograder.spec.tables import slips, variants, written
 
 NAN = float("nan")
@@ -136,6 +136,16 @@ stratified_split = Exercise(
                     return train, val
             The label that counts is that of the example which order names: labels are not shuffled
             with it.
+
+            places in the shuffle
+                def stratified_split(labels, order, val_fraction):
+                    left = {k: math.floor(val_fraction * labels.count(k)) for k in set(labels)}
+                    train, val = [], []
+                    for place, i in enumerate(order):
+                        (val if left[labels[i]] > 0 else train).append(place)
+                        left[labels[i]] -= 1
+                    return train, val
+            The numbers of the examples are returned, which stand in order, not their places there.
 
             order emptied
                 def stratified_split(labels, order, val_fraction):
@@ -709,6 +719,11 @@ learning_curve = Exercise(
                 return torch.stack(train_losses), torch.stack(val_losses).cummin(0).values
             The losses are returned as they were measured, also where they go up.
 
+            default dtype
+                train = torch.tensor([float(loss) for loss in train_losses])
+                    return train, torch.tensor([float(loss) for loss in val_losses])
+            torch.tensor makes float32 of Python numbers: the losses keep their dtype and device.
+
             gap returned
                 gaps = torch.stack(val_losses) - torch.stack(train_losses)
                     return torch.stack(train_losses), gaps
@@ -740,6 +755,15 @@ learning_curve = Exercise(
                         return seen, loss_fn(model(x_val), y_val)
                 train_losses, val_losses = zip(*[at(m) for m in sizes])
                 return [torch.stack(train_losses), torch.stack(val_losses)]
+
+        numbers, collected
+            def learning_curve(fit, loss_fn, x_train, y_train, x_val, y_val, sizes):
+                losses = []
+                for m in sizes:
+                    model = fit(x_train[:m], y_train[:m])
+                    losses.append([loss_fn(model(x_train[:m]), y_train[:m]).item(),
+                                   loss_fn(model(x_val), y_val).item()])
+                return torch.tensor(losses, dtype=x_train.dtype, device=x_train.device).unbind(1)
 
         detached at the end
             def learning_curve(fit, loss_fn, x_train, y_train, x_val, y_val, sizes):
@@ -981,7 +1005,7 @@ def stopped(impl, losses, states, **options):
     model, other, watch = new_model(), new_model(), impl(**options)
     put(0 * states[0], other)
     before = [id(p) for p in model.parameters()]
-    path = {"best_epoch before the first epoch": watch.best_epoch}
+    path = {}
     for t, loss in enumerate(losses):
         put(states[t], model)
         path[f"stop at epoch {t}"] = stop = watch.step(loss, model)
@@ -1009,7 +1033,10 @@ def nothing_to_restore(impl, x):
             watch.step(loss, model)
         watch.restore(model)
 
+    fresh = impl()
     return {
+        "best_epoch before the first epoch": fresh.best_epoch,
+        "best_loss before the first epoch": fresh.best_loss,
         "before the first epoch": raised(lambda: restored([]), RuntimeError),
         "after a NaN": raised(lambda: restored([NAN]), RuntimeError),
         "after an epoch": raised(lambda: restored([0.5]), RuntimeError),
@@ -1197,6 +1224,22 @@ EarlyStopping = Exercise(
                 raise ValueError(
             Without a best state, restore raises a RuntimeError.
         """),
+        Mistake.edits_of(
+            "a best epoch from the start",
+            [("self.best_epoch: int | None = None", "self.best_epoch = -1"),
+             ("if self.best_epoch is None:", "if self.best_epoch < 0:")],
+            "Before the first improvement best_epoch is None.",
+        ),
+        Mistake.edits_of(
+            "no best loss at the start",
+            [("self.best_loss = math.inf\n        self.best_epoch:",
+              "self.best_loss = None\n        self.best_epoch:"),
+             (BETTER, "if self.best_loss is None and val_loss == val_loss or (\n"
+                      "            self.best_loss is not None\n"
+                      "            and val_loss < self.best_loss - self.min_delta\n"
+                      "        ):")],
+            "Before the first improvement best_loss is infinite: every number is below that.",
+        ),
         *slips("self.bad_epochs += 1\n        self.epoch += 1", """
             model rolled back at once
                 self.bad_epochs += 1
@@ -1345,7 +1388,7 @@ def test_early_stopping_minds_its_threshold(submission, case):
     cases=[Case("nothing remembered", nothing_to_restore, lambda make: {"x": make.normal(1)})],
 )
 def test_early_stopping_refuses_to_restore_nothing(submission, case):
-    """Refuses to restore before the first improvement"""
+    """Starts with nothing remembered, and refuses to restore it"""
     submission.matches_reference(case)
 
 
@@ -1541,6 +1584,11 @@ l2_penalty = Exercise(
             def l2_penalty(model, weight_decay):
                 return sum(p.norm() ** 2 for p in model.parameters() if len(p.shape) >= 2) * (
                     weight_decay / 2)
+
+        the others times zero
+            def l2_penalty(model, weight_decay):
+                squares = [(p.ndim >= 2) * (p**2).sum() for p in model.parameters()]
+                return sum(squares) * weight_decay / 2
 
         one long vector
             def l2_penalty(model, weight_decay):

@@ -237,6 +237,12 @@ Standardizer = Exercise(
                 self.std = x.square().mean(dim=0).sqrt().masked_fill(constant, 1.0)
             Distances are measured from the mean, not from 0.
 
+            mean square less squared mean
+                gap = x.square().mean(dim=0) - self.mean.square()
+                        self.std = gap.sqrt().masked_fill(constant, 1.0)
+            The same on paper, but here two large numbers nearly cancel, and a feature that varies
+            little loses its digits: square the distances from the mean.
+
             range
                 self.std = (x.amax(dim=0) - x.amin(dim=0)).masked_fill(constant, 1.0)
             That scales by the range, which one outlier can set. The standard deviation is asked

@@ -262,6 +262,12 @@ log_uniform = Exercise(
                 return torch.exp(math.log(low) + torch.rand_like(u) * math.log(high / low))
             The random numbers are given: use u.
 
+            ends in single precision
+                ends = torch.tensor([low, high]).log()
+                    return torch.exp(ends[0] + u * (ends[1] - ends[0]))
+            A tensor made of Python floats is float32, which costs half of their digits where u is
+            float64.
+
             reciprocal
                 return 1 / (1 / low + u * (1 / high - 1 / low))
             It is the logarithm that is uniform, not the reciprocal.
@@ -679,6 +685,11 @@ expected_best = Exercise(
     "expected_best",
     oracle=best_by_running_through,
     mistakes=[
+        *slips(LEFT, """
+            weights in single precision
+                left = torch.arange(total, -1, -1, device=losses.device) / total
+            The quotient of integers is float32, whatever the losses are: give arange their dtype.
+        """),
         *slips("ordered = losses.sort().values", """
             not sorted
                 ordered = losses
@@ -1301,6 +1312,20 @@ successive_halving = Exercise(
                         budget *= eta
                     return configurations[best], rounds
             Where k / eta is rounded down to 0, one configuration goes on all the same.
+
+            places by comparison
+                def successive_halving(evaluate, configurations, min_budget, eta=3):
+                    left, budget, rounds = list(configurations), min_budget, []
+                    while True:
+                        scored = [(evaluate(c, budget), c) for c in left]
+                        rounds.append((budget, [configurations.index(c) for c in left]))
+                        if len(left) == 1:
+                            return left[0], rounds
+                        scored.sort(key=lambda pair: (math.isnan(pair[0]), pair[0]))
+                        kept = {id(c) for _, c in scored[: max(1, len(left) // eta)]}
+                        left = [c for c in left if id(c) in kept]
+                        budget *= eta
+            index() finds the first of several equal configurations: carry the places along.
 
             best of all evaluations
                 def successive_halving(evaluate, configurations, min_budget, eta=3):

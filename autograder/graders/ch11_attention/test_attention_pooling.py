@@ -363,6 +363,12 @@ def lengths_mask(make, batch, keys):
     return torch.arange(keys) < (1 + make.permutation(keys - 1)[:batch])[:, None, None]
 
 
+def enormous(make):
+    """Far beyond a billion in both directions, the largest of each row masked."""
+    ranks = torch.stack([make.permutation(6), make.permutation(6)])
+    return {"scores": 2.0**40 * (ranks + torch.tensor([[1.0], [-9.0]])).double(), "mask": ranks < 3}
+
+
 def shifted(make, *shape, by):
     """Scores far from zero, in eighths, so that float32 holds them exactly."""
     return (make.normal(*shape) * 8).round() / 8 + torch.as_tensor(by, dtype=torch.float64)
@@ -467,6 +473,18 @@ masked_softmax = Exercise(
                 "    return torch.softmax(scores.masked_fill(~mask, -100.0), dim=-1) * mask",
                 "The number put in for masked scores is not low enough: where the true scores "
                 "are lower still, masked keys take a share that is then lost.",
+            ),
+            (
+                "a billion below zero",
+                "    return torch.softmax(scores.masked_fill(~mask, -1e9), dim=-1) * mask",
+                "Minus a billion is a score like any other: where the true scores are lower still, "
+                "masked keys take a share that is then lost.",
+            ),
+            (
+                "a billion subtracted",
+                "    return torch.softmax(scores - 1e9 * ~mask, dim=-1) * mask",
+                "A masked score that is larger than the others by more than a billion still wins. "
+                "Replace masked scores; do not only lower them.",
             ),
             (
                 "NaN gradients",
@@ -675,6 +693,7 @@ def test_empty_rows_get_zeros(submission, case):
                 "mask": torch.arange(6) < 3,
             },
         ),
+        case("enormous scores", weigh, enormous),
     ],
 )
 def test_masked_softmax_is_stable(submission, case):
@@ -803,6 +822,13 @@ leave_one_out_loss = Exercise(
                     weights = weights / weights.sum(dim=-1, keepdim=True)
             Each key is its own nearest neighbour: with a small bandwidth all other weights round
             to 0 beside it before it is dropped. Mask first, then take the softmax.
+
+            infinitely far from itself
+                torch.softmax(
+                        -squared_distances.masked_fill(~others, torch.inf) / (2 * bandwidth**2), -1
+                    )
+            The loss is right, but its gradient is NaN: with an infinite distance the bandwidth gets
+            0 times infinity. Mask after the distances were divided, not before.
 
             not normalised
                 torch.exp(-squared_distances / (2 * bandwidth**2)) * others

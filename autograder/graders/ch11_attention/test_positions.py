@@ -48,6 +48,17 @@ def refuses(impl, several):
     return told
 
 
+def loaded(module, weights):
+    """Put the weights in; biases nobody asked for become zero, buffers stay as they are."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    device = next(iter(weights.values())).device
+    own = {n: t.to(device) for n, t in module.state_dict().items() if n not in weights}
+    return load_parameters(module, {**weights, **own})
+
+
 # ---------------------------------------------------------------------- sinusoidal_encoding
 
 
@@ -415,6 +426,20 @@ shift_matrix = Exercise(
                 blocks = torch.stack([c, s, -s, c], dim=1).view(-1, 2, 2)
                 return torch.block_diag(*blocks)
 
+        a power of the matrix for one step
+            def shift_matrix(offset, d_model, base=10000.0, device=None):
+                from math import cos, sin
+                step = torch.zeros(d_model, d_model, device=device)
+                for i in range(0, d_model, 2):
+                    c, s = cos(base ** (-i / d_model)), sin(base ** (-i / d_model))
+                    step[i, i], step[i, i + 1], step[i + 1, i], step[i + 1, i + 1] = c, s, -s, c
+                if offset < 0:
+                    step = step.T
+                total = torch.eye(d_model, device=device)
+                for _ in range(abs(offset)):
+                    total = step @ total
+                return total
+
         by strided views
             def shift_matrix(offset, d_model, base=10000.0, device=None):
                 even = torch.arange(0, d_model, 2, device=device)
@@ -478,12 +503,12 @@ class PositionsByIndexing(nn.Module):
 
 
 def marked(impl, sizes, table, x, start=None):
-    positions = load_parameters(impl(*sizes), {"embedding.weight": table})
+    positions = loaded(impl(*sizes), {"embedding.weight": table})
     return positions(x) if start is None else positions(x, start)
 
 
 def marked_backward(impl, sizes, table, x, start, cotangent):
-    positions = load_parameters(impl(*sizes), {"embedding.weight": table})
+    positions = loaded(impl(*sizes), {"embedding.weight": table})
     leaf = x.detach().clone().requires_grad_()
     output = positions(leaf, start=start)
     found = gradients(output, [leaf, positions.embedding.weight], cotangent)
@@ -496,7 +521,7 @@ def names_and_shapes(impl, sizes):
 
 
 def too_far(impl, sizes, table, several):
-    positions = load_parameters(impl(*sizes), {"embedding.weight": table})
+    positions = loaded(impl(*sizes), {"embedding.weight": table})
     told = {}
     for length, start in several:
         x = table.new_ones(2, length, table.size(1))
@@ -638,6 +663,18 @@ LearnedPositions = Exercise(
                         index = torch.arange(length, device=x.device) + start
                         index = index.unsqueeze(0).expand(batch, -1)
                         return torch.add(self.embedding(index), x)
+
+            numbers of the positions in a buffer, as BERT keeps them
+                class LearnedPositions(nn.Module):
+                    def __init__(self, max_len, d_model):
+                        super().__init__()
+                        self.embedding = nn.Embedding(max_len, d_model)
+                        self.register_buffer("position_ids", torch.arange(max_len))
+                    def forward(self, x, start=0):
+                        ids = self.position_ids[start : start + x.size(1)]
+                        if ids.numel() < x.size(1):
+                            raise ValueError("no vector for some position")
+                        return x + self.embedding(ids)
 
             by the error of indexing
                 class LearnedPositions(nn.Module):
@@ -1092,17 +1129,6 @@ class RotaryByTorch(nn.Module):
         weights = attend(q, k, one_hot, attn_mask=allowed)
         heads = attend(q, k, v, attn_mask=allowed)
         return self.W_o(heads.transpose(1, 2).flatten(2)), weights
-
-
-def loaded(attention, weights):
-    """Put the projections' weights in; biases that nobody asked for become zero."""
-    with torch.no_grad():
-        for name, parameter in attention.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    device = next(iter(weights.values())).device
-    own = {n: t.to(device) for n, t in attention.state_dict().items() if n not in weights}
-    return load_parameters(attention, {**weights, **own})
 
 
 def named(result):

@@ -304,6 +304,12 @@ patchify = Exercise(
                         patches.append(patch.flatten(1))
                 return torch.stack(patches, dim=1)
 
+        pixels unshuffled
+            def patchify(images, patch_size):
+                if images.size(2) % patch_size or images.size(3) % patch_size:
+                    raise ValueError("the patches do not fit")
+                return nn.functional.pixel_unshuffle(images, patch_size).flatten(2).mT
+
         windows of tensors
             def patchify(images, patch_size):
                 if any(side % patch_size for side in images.shape[2:]):
@@ -941,6 +947,28 @@ def vit_block(make, *, p=0.0, batch=2, heads=3, places=5, **options):
     }
 
 
+def at_random(impl, sizes, weights, x):
+    """The attention says nothing here, so that all that is added is what the MLP said."""
+    module = loaded(impl(**sizes), weights)
+    return {"x": x, "evaluation": module.eval()(x), "training": module.train()(x)}
+
+
+def some_dropped(make):
+    inputs = vit_block(make, p=0.4)
+    inputs["weights"]["attention.W_o.weight"].zero_()
+    return inputs
+
+
+def drops(outcome, inputs):
+    fact = "what the MLP returned is dropped, or scaled by 1 / (1 - p)"
+    x, found = outcome["x"], (outcome["evaluation"], outcome["training"])
+    if any(not isinstance(y, torch.Tensor) or y.shape != x.shape for y in found):
+        return {fact: False}
+    said, added = (y - x for y in found)
+    kept = (added * (1 - inputs["sizes"]["p"]) - said).abs() < 1e-3
+    return {fact: bool((kept | (added.abs() < 1e-3)).all())}
+
+
 NORMED = "z = self.norm_1(x)"
 ATTENDED = "attended, _ = self.attention(z, z, z)"
 FIRST = "x = x + self.dropout(attended)"
@@ -1102,6 +1130,12 @@ ViTBlock = Exercise(
                 "Dropout hits what goes into W_2; it belongs to what the MLP returns.",
             ),
             (
+                "dropped inside the MLP too",
+                "y: Tensor = x + self.dropout(self.W_2(self.dropout(hidden)))",
+                "Dropout comes twice in the MLP, as in PyTorch's layer. Here it hits what the MLP "
+                "returns, and nothing inside it.",
+            ),
+            (
                 "GELU after W_2 as well",
                 "y = x + self.dropout(nn.functional.gelu(self.W_2(hidden)))",
                 "There is a second GELU behind W_2; nothing comes behind it.",
@@ -1261,6 +1295,7 @@ def test_vit_block_parameters(submission, case):
         case_of("one image", through, lambda make: vit_block(make, batch=1, heads=2, places=7)),
         case_of("everything dropped", through, lambda make: vit_block(make, p=1.0)),
         case_of("evaluation mode", through, lambda make: vit_block(make, p=0.6, training=False)),
+        case_of("some of it dropped", at_random, some_dropped, observe=drops),
         case_of(
             "gradients",
             backward_through,

@@ -996,7 +996,7 @@ spectral_normalize = Exercise(
                 "u and v are constants for autograd: the iteration is not to be recorded."),
     ],
     variants=variants("""
-        by the length of a product
+        by a dot product
             def spectral_normalize(weight, u, steps=1):
                 rows = weight.view(weight.size(0), -1)
                 u, v = power_iteration(rows, u, steps=steps)
@@ -1012,6 +1012,12 @@ spectral_normalize = Exercise(
                 u, v = u.clone(), v.clone()
                 sigma = torch.einsum("i,ij,j->", u, matrix, v)
                 return weight.div(sigma), u
+
+        the length of a product
+            def spectral_normalize(weight, u, steps=1):
+                matrix = weight.flatten(1)
+                u, v = power_iteration(matrix, u, steps)
+                return weight / torch.linalg.vector_norm(matrix @ v), u
 
         an outer product
             def spectral_normalize(weight, u, steps=1):
@@ -1325,6 +1331,11 @@ gaussian_statistics = Exercise(
                 total = sum(torch.outer(x - mean, x - mean) for x in features)
                 return mean, total / (features.size(0) - 1)
 
+        moments about zero
+            def gaussian_statistics(features):
+                n, mean = len(features), features.mean(0)
+                return mean, (features.T @ features - n * torch.outer(mean, mean)) / (n - 1)
+
         scaled first
             def gaussian_statistics(features):
                 mean = features.mean(0)
@@ -1430,6 +1441,11 @@ matrix_sqrt = Exercise(
             def matrix_sqrt(matrix):
                 u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
                 return (u * s.sqrt()) @ u.T
+
+        NaN replaced
+            def matrix_sqrt(matrix):
+                values, vectors = torch.linalg.eigh(matrix)
+                return vectors @ torch.diag_embed(values.sqrt().nan_to_num(0.0)) @ vectors.mT
 
         a sum of outer products
             def matrix_sqrt(matrix):

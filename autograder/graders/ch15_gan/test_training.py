@@ -785,6 +785,14 @@ def around(*members, d, spacing=20.0, bad=0.35):
     return draw
 
 
+def at_the_bound(make):
+    """Some samples at three standard deviations, in numbers that floating point holds exactly."""
+    centres = 8.0 * torch.tensor([[0, 0], [1, 0], [0, 1]]).double()
+    away = torch.tensor([[0, 1.5], [1.5, 0], [-1.5, 0], [0.25, 0], [0, -2], [0, -1.5]]).double()
+    samples = centres[make.labels(6, 3)] + away
+    return {"samples": samples[make.permutation(6)], "centres": centres, "std": 0.5}
+
+
 DISTANCE = "torch.linalg.vector_norm(samples[:, None] - centres, dim=2)"
 GOOD = "shortest <= 3 * std"
 COUNTED = "return ((nearest[:, None] == every) & good[:, None]).sum(dim=0)"
@@ -828,6 +836,8 @@ mode_counts = Exercise(
             ("mean over the coordinates", DISTANCE,
              "(samples[:, None] - centres).square().mean(dim=2).sqrt()",
              "The Euclidean distance adds the squares up; it does not average them."),
+            ("less than the bound", GOOD, "shortest < 3 * std",
+             "A sample exactly three standard deviations away counts too: at most, not less than."),
             ("one standard deviation", GOOD, "shortest <= std",
              "Up to three standard deviations count as high quality."),
             ("two standard deviations", GOOD, "shortest <= 2 * std",
@@ -883,6 +893,7 @@ MIXED = around(7, 0, 9, 4, 12, 3, 8, d=2)
     Case("modes close together", apply, around(14, 9, 12, 10, d=2, spacing=4.0)),
     Case("good samples only", apply, around(5, 3, 8, 2, d=2, bad=0.0)),
     Case("no good sample", apply, around(4, 6, 5, d=2, bad=1.0)),
+    Case("exactly at the bound", apply, at_the_bound),
 ])  # fmt: skip
 def test_mode_counts_counts_good_samples(submission, case):
     """Counts the high-quality samples at each mode"""
@@ -907,11 +918,14 @@ def some_counts(low, high, modes, lost, share=None, empty=0):
     """Random counts, and so many samples of low quality besides."""
 
     def draw(make):
-        counts = make.integers(low, high, modes)
-        counts[:empty] = 0
-        counts = counts[make.permutation(modes)]
-        n = int(counts.sum()) + lost
-        return {"counts": counts, "n": n} | ({} if share is None else {"share": share})
+        while True:
+            counts = make.integers(low, high, modes)
+            counts[:empty] = 0
+            counts = counts[make.permutation(modes)]
+            n = int(counts.sum()) + lost
+            bound = (0.2 if share is None else share) * n
+            if ((counts * modes - bound).abs() > 1e-3).all():  # rounding decides nothing
+                return {"counts": counts, "n": n} | ({} if share is None else {"share": share})
 
     return draw
 
@@ -1217,6 +1231,9 @@ update_average = Exercise(
              "The two weights add up to 1: the generator's is 1 - decay."),
             ("old one unweighted", KEPT, "kept.copy_(kept + (1 - decay) * new)",
              "The average keeps only the share decay of itself, or nothing is ever forgotten."),
+            ("only a name assigned", KEPT, "kept = decay * kept + (1 - decay) * new",
+             "An assignment gives the loop's name another tensor, and the network keeps its own. "
+             "Write into the parameter in place."),
             ("plain mean", KEPT, "kept.copy_((kept + new) / 2)",
              "The argument decay has no effect."),
             ("default decay", KEPT, "kept.copy_(0.999 * kept + 0.001 * new)",
