@@ -1178,7 +1178,8 @@ class FlashByAutograd(torch.autograd.Function):
     def backward(ctx, grad_output):
         with torch.enable_grad():
             leaves = [t.detach().clone().requires_grad_() for t in ctx.saved_tensors]
-            output, _ = attention_by_torch(*leaves, 1, ctx.causal)
+            q, k, v = leaves
+            output, _ = attention_by_torch(q, k, v, 1, ctx.causal)
             return *torch.autograd.grad(output, leaves, grad_output), None, None
 
 

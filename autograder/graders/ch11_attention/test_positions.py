@@ -306,12 +306,16 @@ def shift_by_solving(offset, d_model, base=10000.0, device=None):
     for i in range(d_model // 2):
         speed = base ** (-2 * i / d_model)
         angles = [0.0, math.pi / 2 / speed]  # positions at which the pair is (0, 1) and (1, 0)
-        here = [[math.sin(n * speed) for n in angles], [math.cos(n * speed) for n in angles]]
-        there = [
-            [math.sin((n + offset) * speed) for n in angles],
-            [math.cos((n + offset) * speed) for n in angles],
-        ]
-        here, there = (torch.tensor(t, dtype=torch.float64) for t in (here, there))
+        here, there = (
+            torch.tensor(
+                [
+                    [math.sin((n + moved) * speed) for n in angles],
+                    [math.cos((n + moved) * speed) for n in angles],
+                ],
+                dtype=torch.float64,
+            )
+            for moved in (0, offset)
+        )
         blocks.append(torch.linalg.solve(here, there, left=False))
     matrix = torch.block_diag(*blocks)
     return matrix.to(device=device, dtype=torch.get_default_dtype())

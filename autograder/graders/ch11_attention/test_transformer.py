@@ -6,6 +6,8 @@ Every module gets its parameters from the case, under the names that its docstri
 judged with p = 1, where everything is dropped and nothing is random, and once by its properties.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -2898,15 +2900,17 @@ Transformer = Exercise(
 )
 
 
+def sizes_alone(make, norm_first):
+    return {"sizes": {**whole(make, norm_first)["sizes"], "num_layers": make.choice([2, 3])}}
+
+
 @Transformer.test(
     points=0.5,
     cases=[
         Case(
             f"names and shapes of the parameters, {order}",
             names_and_shapes,
-            lambda make, first=first: {
-                "sizes": {**whole(make, first)["sizes"], "num_layers": make.choice([2, 3])}
-            },
+            partial(sizes_alone, norm_first=first),
         )
         for order, first in (("post-norm", False), ("pre-norm", True))
     ],

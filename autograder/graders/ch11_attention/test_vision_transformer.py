@@ -6,6 +6,8 @@ Every module gets its parameters from the case, under the names that its docstri
 judged with p = 1, where everything is dropped and nothing is random.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -131,7 +133,7 @@ def refuses(impl, images, sizes):
     for height, width, patch_size in sizes:
         image = images[:, :, :height, :width]
         name = f"{height} x {width}, patches of {patch_size}"
-        told[name] = raised(lambda image=image, p=patch_size: impl(image, p), ValueError)
+        told[name] = raised(partial(impl, image, patch_size), ValueError)
     return told
 
 

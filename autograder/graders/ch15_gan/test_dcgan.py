@@ -1062,7 +1062,7 @@ class SpectralConvByWindows(nn.Conv2d):
         self.register_buffer("u", torch.rand(out_channels) + 0.5)
 
     def forward(self, x):
-        weight, u = normalize_by_gram(self.weight, self.u)
+        weight, u = normalize_by_gram(self.weight, self.get_buffer("u"))
         if self.training:
             self.u = u
         p, s, k = self.padding[0], self.stride[0], self.kernel_size[0]
