@@ -146,5 +146,5 @@ ATTACKS = [
            {"centre": NOW_AND_THEN}, (SPEAK,), earns={"centre": 2}),
     Attack("takes the worker over", "the worker's own code says what it is told to",
            {"centre": "def centre(x, gain): return 0\n"}, (SPEAK + TAKEN_OVER,),
-           earns=dict.fromkeys(("centre", "soft", "soft_backward", "count", "jitter"), 0)),
+           earns=dict.fromkeys(("centre", "soft", "soft_backward"), 0), told="No module named"),
 ]  # fmt: skip
