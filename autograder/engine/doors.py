@@ -42,6 +42,15 @@ DERIVATIVES = (
     "torch.Tensor.grad_fn",
     "torch.nn.grad",
 )
+# Of these, the method and the operator of the same name are another function.
+NAMESAKES = {
+    "torch.nn.functional.unfold": (
+        "torch.nn.Unfold",
+        "torch._C._nn.im2col",
+        "torch.ops.aten.im2col",
+    ),
+    "torch.nn.functional.fold": ("torch.nn.Fold", "torch._C._nn.col2im", "torch.ops.aten.col2im"),
+}
 BACKWARD = "torch.…_backward"  # stands for every function of PyTorch's that is called so
 ASKS_FOR_DERIVATIVES = ("torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward")
 MODULES = {
@@ -64,6 +73,8 @@ def doors_of(forbids: tuple[str, ...]) -> dict[str, str]:
         owner, _, function = name.rpartition(".")
         if name in ASKS_FOR_DERIVATIVES:
             told = dict.fromkeys((*DERIVATIVES, BACKWARD), name)
+        elif name in NAMESAKES:
+            told = dict.fromkeys((*NAMESAKES[name], *COPIES), name)
         elif owner in ROOTS and function.islower() and owner != "torch.ops.aten":
             told = dict.fromkeys(_of_function(function), name)
         else:
@@ -76,7 +87,9 @@ def doors_of(forbids: tuple[str, ...]) -> dict[str, str]:
 def doors_as_called(forbids: tuple[str, ...]) -> dict[str, str]:
     """The same with methods: as code runs, a method is certain to be PyTorch's."""
     doors = doors_of(forbids)
-    functions = {d: n for d, n in doors.items() if d.rpartition(".")[0] in ROOTS}
+    functions = {
+        d: n for d, n in doors.items() if d.rpartition(".")[0] in ROOTS and d not in NAMESAKES
+    }
     methods = {f"{METHODS}.{d.rpartition('.')[2]}": n for d, n in functions.items()}
     return {**methods, **doors}
 
@@ -87,7 +100,7 @@ def operators_of(forbids: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for door, name in doors_of(forbids).items():
         owner, _, function = door.rpartition(".")
-        if owner in (*ROOTS, METHODS):
+        if owner in (*ROOTS, METHODS) and door not in NAMESAKES:
             found.setdefault(function, name)
     return found
 

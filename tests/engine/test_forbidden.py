@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from autograder.engine.doors import doors_as_called, match, operators_of
 from autograder.engine.forbidden import forbidden_uses
 from autograder.engine.suspicion import suspicions
 
@@ -157,3 +158,12 @@ def test_a_flag_is_printable_and_short():
     assert "\x1b" not in use.text
     assert len(use.text) == 200
     assert (use.name, use.cell, use.line) == ("gc", "mine", 1)
+
+
+def test_a_method_that_is_only_called_the_same_is_another_function():
+    forbids = ("torch.nn.functional.unfold",)
+    assert "torch.Tensor.unfold" not in doors_as_called(forbids)
+    assert operators_of(forbids).keys() >= {"im2col"}
+    assert "unfold" not in operators_of(forbids)
+    assert match("torch.nn.Unfold", doors_as_called(forbids)) == forbids[0]
+    assert "torch.Tensor.softmax" in doors_as_called(("torch.nn.functional.softmax",))
