@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from autograder.engine.grading import Plan, grade_notebooks
 from autograder.engine.spawner import Zygote
@@ -17,6 +18,8 @@ from autograder.lesson import Lesson, find_lesson
 
 Fill = Callable[..., dict[str, Any]]
 Grade = Callable[[dict[str, Any]], Verdict]
+
+torch.set_num_threads(1)  # every xdist worker has a core: more threads only wait for each other
 
 SET_UP_ONCE = {  # modules in which one long set-up serves every test
     "test_by_hand",
