@@ -3,7 +3,14 @@
 from autograder.spec.case import Case
 from autograder.spec.exercise import Exercise
 from autograder.spec.inputs import Make
-from autograder.spec.probes import gradients, load_parameters, raised, tensors_of
+from autograder.spec.probes import (
+    gradients,
+    load_parameters,
+    load_weights,
+    names_and_shapes,
+    raised,
+    tensors_of,
+)
 from autograder.spec.rewrite import Mistake, Variant
 
 __all__ = [
@@ -14,6 +21,8 @@ __all__ = [
     "Variant",
     "gradients",
     "load_parameters",
+    "load_weights",
+    "names_and_shapes",
     "raised",
     "tensors_of",
 ]

@@ -62,6 +62,36 @@ def load_parameters(module: nn.Module, values: Mapping[str, Tensor]) -> nn.Modul
     return module
 
 
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Put weights into a module that may have more than the docstring names.
+
+    Biases that nobody asked for become zero, and buffers of the answer's own stay as they are:
+    having them is judged by `names_and_shapes`, and costs that test only.
+
+    Raises:
+        RuntimeError: a parameter of ``weights`` is missing, or has another shape.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    sample = next(iter(weights.values()))
+    module.to(device=sample.device, dtype=sample.dtype)
+    not_there = module.load_state_dict(dict(weights), strict=False).unexpected_keys
+    if not_there:
+        raise RuntimeError(f"the docstring's parameters are not all there: {not_there}")
+    return module
+
+
+def names_and_shapes(
+    impl: Callable[..., nn.Module], sizes: Mapping[str, Any] | Sequence[Any]
+) -> str:
+    """A module's parameters as one text: of a dict, what the reference lacks would not count."""
+    module = impl(**sizes) if isinstance(sizes, Mapping) else impl(*sizes)
+    parameters = dict(module.named_parameters())
+    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
+
+
 def tensors_of(tree: Any) -> list[Tensor]:
     """Every tensor in nested dicts, lists and tuples, in order."""
     if isinstance(tree, Tensor):

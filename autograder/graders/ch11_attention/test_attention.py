@@ -7,7 +7,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients, load_parameters, raised
+from autograder.spec import (
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_weights,
+    names_and_shapes,
+    raised,
+)
 
 SHORT_CUTS = [
     "torch.nn.functional.scaled_dot_product_attention",
@@ -1270,41 +1279,22 @@ def test_merges_on_the_device(submission, case):
 # ------------------------------------------------------------- what the three modules share
 
 
-def loaded(attention, weights):
-    """Put the projections' weights in; biases that nobody asked for become zero.
-
-    That such biases exist costs the points of one test, not of all.
-    """
-    with torch.no_grad():
-        for name, parameter in attention.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    device = next(iter(weights.values())).device
-    own = {n: t.to(device) for n, t in attention.state_dict().items() if n not in weights}
-    return load_parameters(attention, {**weights, **own})
-
-
 def attend_with_heads(impl, sizes, weights, sequences, mask=None):
-    attention = loaded(impl(*sizes.values()), weights)
+    attention = load_weights(impl(*sizes.values()), weights)
     return named(attention(*sequences) if mask is None else attention(*sequences, mask))
 
 
 def attend_to_itself(impl, sizes, weights, x, mask):
-    return named(loaded(impl(**sizes), weights)(x, x, x, mask))
+    return named(load_weights(impl(**sizes), weights)(x, x, x, mask))
 
 
 def gradients_of_projections(impl, sizes, weights, sequences, mask, cotangent):
-    attention = loaded(impl(**sizes), weights)
+    attention = load_weights(impl(**sizes), weights)
     output, _ = attention(*sequences, mask)
     parameters = dict(attention.named_parameters())
     found = gradients(output, [parameters[name] for name in weights], cotangent)
     named_gradients = {f"gradient of {n}": g for n, g in zip(weights, found, strict=True)}
     return {"output": output, **named_gradients}
-
-
-def names_and_shapes(impl, sizes):
-    parameters = dict(impl(**sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
 
 
 def refuses(impl, several):

@@ -8,7 +8,7 @@ are left; one key left out at a time; a single linear layer on query and key sid
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, gradients, load_parameters
+from autograder.spec import Case, Exercise, Mistake, gradients, load_parameters, names_and_shapes
 from autograder.spec.tables import edits, edits_of, slips, variants
 
 SHORT_CUTS = [
@@ -1255,11 +1255,6 @@ def attend_backward(impl, sizes, parameters, sequences, mask, cotangent):
     own = dict(attention.named_parameters())
     found = gradients(output, [own[name] for name in parameters], cotangent)
     return {f"gradient of {n}": g for n, g in zip(parameters, found, strict=True)}
-
-
-def names_and_shapes(impl, sizes):
-    parameters = dict(impl(*sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
 
 
 def sequences(

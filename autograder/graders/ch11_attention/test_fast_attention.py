@@ -14,7 +14,16 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients, load_parameters, raised
+from autograder.spec import (
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_weights,
+    names_and_shapes,
+    raised,
+)
 from autograder.spec.tables import edits, slips, variants
 
 SHORT_CUTS = [
@@ -1777,24 +1786,13 @@ class AttentionToAllSoFar(nn.Module):
         return self.W_o(heads.transpose(1, 2).flatten(2))
 
 
-def loaded(attention, weights):
-    """Put the projections' weights in; biases that nobody asked for become zero."""
-    with torch.no_grad():
-        for name, parameter in attention.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    device = next(iter(weights.values())).device
-    own = {n: t.to(device) for n, t in attention.state_dict().items() if n not in weights}
-    return load_parameters(attention, {**weights, **own})
-
-
 def at_once(impl, sizes, weights, x):
-    return {"output": loaded(impl(*sizes), weights)(x)}
+    return {"output": load_weights(impl(*sizes), weights)(x)}
 
 
 def in_pieces(impl, sizes, weights, x, lengths):
     """With a cache of the grader's own, so that an earlier mistake is not counted again."""
-    attention, cache = loaded(impl(*sizes), weights), CacheOfPieces(x.size(1))
+    attention, cache = load_weights(impl(*sizes), weights), CacheOfPieces(x.size(1))
     told = {}
     for number, piece in enumerate(x.split(lengths, dim=1), start=1):
         told[f"output for piece {number}"] = attention(piece, cache)
@@ -1804,7 +1802,7 @@ def in_pieces(impl, sizes, weights, x, lengths):
 
 def two_texts(impl, sizes, weights, x, lengths):
     """A second text with a cache of its own, then the first one goes on."""
-    attention = loaded(impl(*sizes), weights)
+    attention = load_weights(impl(*sizes), weights)
     one, other = CacheOfPieces(x.size(1)), CacheOfPieces(x.size(1))
     first, second = x.split(lengths, dim=1)
     attention(first, one)
@@ -1813,15 +1811,10 @@ def two_texts(impl, sizes, weights, x, lengths):
 
 
 def learns(impl, sizes, weights, x, cotangent):
-    attention = loaded(impl(*sizes), weights)
+    attention = load_weights(impl(*sizes), weights)
     parameters = dict(attention.named_parameters())
     found = gradients(attention(x), [parameters[name] for name in weights], cotangent)
     return {f"gradient of {n}": g for n, g in zip(weights, found, strict=True)}
-
-
-def names_and_shapes(impl, sizes):
-    parameters = dict(impl(*sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
 
 
 def a_text(make, length=6, *, num_heads=3, d_head=4, batch=2, **options):

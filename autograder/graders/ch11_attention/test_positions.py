@@ -12,7 +12,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients, load_parameters, raised
+from autograder.spec import (
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_weights,
+    names_and_shapes,
+    raised,
+)
 from autograder.spec.tables import edits, slips, variants
 
 SHORT_CUTS = [
@@ -46,17 +55,6 @@ def refuses(impl, several):
         name = ", ".join(f"{key}={value}" for key, value in sizes.items())
         told[name] = raised(partial(impl, **sizes), ValueError)
     return told
-
-
-def loaded(module, weights):
-    """Put the weights in; biases nobody asked for become zero, buffers stay as they are."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    device = next(iter(weights.values())).device
-    own = {n: t.to(device) for n, t in module.state_dict().items() if n not in weights}
-    return load_parameters(module, {**weights, **own})
 
 
 # ---------------------------------------------------------------------- sinusoidal_encoding
@@ -507,25 +505,20 @@ class PositionsByIndexing(nn.Module):
 
 
 def marked(impl, sizes, table, x, start=None):
-    positions = loaded(impl(*sizes), {"embedding.weight": table})
+    positions = load_weights(impl(*sizes), {"embedding.weight": table})
     return positions(x) if start is None else positions(x, start)
 
 
 def marked_backward(impl, sizes, table, x, start, cotangent):
-    positions = loaded(impl(*sizes), {"embedding.weight": table})
+    positions = load_weights(impl(*sizes), {"embedding.weight": table})
     leaf = x.detach().clone().requires_grad_()
     output = positions(leaf, start=start)
     found = gradients(output, [leaf, positions.embedding.weight], cotangent)
     return dict(zip(("gradient of x", "gradient of the table"), found, strict=True))
 
 
-def names_and_shapes(impl, sizes):
-    parameters = dict(impl(**sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
-
-
 def too_far(impl, sizes, table, several):
-    positions = loaded(impl(*sizes), {"embedding.weight": table})
+    positions = load_weights(impl(*sizes), {"embedding.weight": table})
     told = {}
     for length, start in several:
         x = table.new_ones(2, length, table.size(1))
@@ -1142,12 +1135,12 @@ def named(result):
 
 
 def attend(impl, sizes, weights, x, mask=None):
-    attention = loaded(impl(*sizes), weights)
+    attention = load_weights(impl(*sizes), weights)
     return named(attention(x) if mask is None else attention(x, mask))
 
 
 def attend_backward(impl, sizes, weights, x, mask, cotangent):
-    attention = loaded(impl(*sizes), weights)
+    attention = load_weights(impl(*sizes), weights)
     output, _ = attention(x, mask)
     parameters = dict(attention.named_parameters())
     found = gradients(output, [parameters[name] for name in weights], cotangent)

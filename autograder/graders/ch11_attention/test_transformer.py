@@ -11,7 +11,15 @@ from functools import partial
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients
+from autograder.spec import (
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_weights,
+    names_and_shapes,
+)
 from autograder.spec.tables import edits, edits_of, variants
 
 SHORT_CUTS = [
@@ -34,29 +42,9 @@ def case_of(title, scenario, inputs, **options):
     return Case(title, scenario, inputs, **{"loosen": 10.0, **options})
 
 
-def loaded(module, weights):
-    """Put the weights in; biases that nobody asked for become zero, and cost one test only."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    sample = next(iter(weights.values()))
-    module.to(device=sample.device, dtype=sample.dtype)
-    not_there = module.load_state_dict(weights, strict=False).unexpected_keys
-    if not_there:
-        raise RuntimeError(f"the docstring's parameters are not all there: {not_there}")
-    return module
-
-
-def names_and_shapes(impl, sizes):
-    """As one text: in a dict, what is there beyond the reference's keys would not count."""
-    parameters = dict(impl(**sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
-
-
 def through(impl, sizes, weights, sequences, masks=(), training=True):
     """Run a module on sequences, with as many masks behind them as there are."""
-    module = loaded(impl(**sizes), weights).train(training)
+    module = load_weights(impl(**sizes), weights).train(training)
     return module(*sequences, *masks)
 
 
@@ -120,14 +108,14 @@ class CellByEinsum(nn.Module):
 
 
 def step_of(impl, sizes, weights, inputs, mask):
-    found = loaded(impl(**sizes), weights)(*inputs, mask)
+    found = load_weights(impl(**sizes), weights)(*inputs, mask)
     whole = isinstance(found, tuple | list) and len(found) == 3
     state, context, attention = found if whole else (found, None, None)
     return {"state": state, "context": context, "weights": attention}
 
 
 def step_backward(impl, sizes, weights, inputs, mask, cotangent):
-    cell = loaded(impl(**sizes), weights)
+    cell = load_weights(impl(**sizes), weights)
     leaves = [t.detach().clone().requires_grad_() for t in inputs]
     state = cell(*leaves, mask)[0]
     names = ("gradient of embedded", "gradient of state", "gradient of memory")
@@ -1111,13 +1099,13 @@ class ConnectionByHand(nn.Module):
 
 def connect(impl, options, weights, x, matrix, training):
     """A sublayer that mixes the features, and that is not linear."""
-    module = loaded(impl(x.size(-1), **options), weights).train(training)
+    module = load_weights(impl(x.size(-1), **options), weights).train(training)
     return module(x, lambda z: torch.tanh(z @ matrix))
 
 
 def connect_at_random(impl, options, weights, x, matrix):
     """Two draws of one connection, and what its sublayer said; all of that far from 0."""
-    module = loaded(impl(x.size(-1), **options), weights).train()
+    module = load_weights(impl(x.size(-1), **options), weights).train()
 
     def sublayer(z):
         return torch.tanh(z @ matrix) + 3
@@ -1532,7 +1520,7 @@ class EncoderBlockByTorch(BlockByTorch):
 
 
 def backward_through(impl, sizes, weights, sequences, masks, cotangent):
-    module = loaded(impl(**sizes), weights)
+    module = load_weights(impl(**sizes), weights)
     leaves = [t.detach().clone().requires_grad_() for t in sequences]
     names = [name for name in weights if name.endswith(("W_q.weight", "W_1.weight"))]
     parameters = dict(module.named_parameters())
@@ -2299,7 +2287,7 @@ def only_words(values, is_word):
 
 def translate(impl, sizes, weights, source, target, training=True):
     """What encode returns, and what forward does."""
-    model = loaded(impl(**sizes), weights).train(training)
+    model = load_weights(impl(**sizes), weights).train(training)
     pad = sizes.get("pad", 0)
     memory, mask = model.encode(source)
     return {
@@ -2311,14 +2299,14 @@ def translate(impl, sizes, weights, source, target, training=True):
 
 def decode_another(impl, sizes, weights, source, target, memory):
     """decode, with a memory that did not come from encode, and a mask with holes."""
-    model = loaded(impl(**sizes), weights)
+    model = load_weights(impl(**sizes), weights)
     mask = (source % 2 == 0).unsqueeze(1)
     mask[..., 0] = True
     return only_words(model.decode(target, memory, mask), target != sizes.get("pad", 0))
 
 
 def backward_to_embeddings(impl, sizes, weights, source, target, cotangent):
-    model = loaded(impl(**sizes), weights)
+    model = load_weights(impl(**sizes), weights)
     parameters = dict(model.named_parameters())
     names = ("src_embedding.weight", "src_positions.weight", "tgt_positions.weight")
     logits = only_words(model(source, target), target != 0)

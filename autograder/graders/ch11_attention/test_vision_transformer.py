@@ -11,7 +11,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients, raised
+from autograder.spec import (
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_weights,
+    names_and_shapes,
+    raised,
+)
 from autograder.spec.tables import edits, edits_of, variants
 
 NO_UNFOLD = [
@@ -45,32 +54,12 @@ def case_of(title, scenario, inputs, **options):
     return Case(title, scenario, inputs, **{"loosen": 10.0, **options})
 
 
-def loaded(module, weights):
-    """Put the weights in; biases that nobody asked for become zero, and cost one test only."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    sample = next(iter(weights.values()))
-    module.to(device=sample.device, dtype=sample.dtype)
-    not_there = module.load_state_dict(weights, strict=False).unexpected_keys
-    if not_there:
-        raise RuntimeError(f"the docstring's parameters are not all there: {not_there}")
-    return module
-
-
-def names_and_shapes(impl, sizes):
-    """As one text: in a dict, what is there beyond the reference's keys would not count."""
-    parameters = dict(impl(**sizes).named_parameters())
-    return ", ".join(f"{name} {tuple(parameters[name].shape)}" for name in sorted(parameters))
-
-
 def through(impl, sizes, weights, x, training=True):
-    return loaded(impl(**sizes), weights).train(training)(x)
+    return load_weights(impl(**sizes), weights).train(training)(x)
 
 
 def backward_through(impl, sizes, weights, x, names, cotangent):
-    module = loaded(impl(**sizes), weights)
+    module = load_weights(impl(**sizes), weights)
     parameters = dict(module.named_parameters())
     found = gradients(module(x), [parameters[name] for name in names], cotangent)
     return {f"gradient of {n}": g for n, g in zip(names, found, strict=True)}
@@ -951,7 +940,7 @@ def vit_block(make, *, p=0.0, batch=2, heads=3, places=5, **options):
 
 def at_random(impl, sizes, weights, x):
     """The attention says nothing here, so that all that is added is what the MLP said."""
-    module = loaded(impl(**sizes), weights)
+    module = load_weights(impl(**sizes), weights)
     return {"x": x, "evaluation": module.eval()(x), "training": module.train()(x)}
 
 
