@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from autograder.engine.notebook import RunnableCell
-from autograder.engine.syntax import parsed
+from autograder.engine.syntax import names_in, parsed
 from autograder.engine.verdict import ExerciseResult
 from autograder.lesson import Lesson
 
@@ -49,5 +49,4 @@ def earlier_to_replace(
 
 @lru_cache(maxsize=1024)
 def _names(source: str) -> frozenset[str]:
-    tree = parsed(source) or ast.Module([], [])
-    return frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return frozenset(names_in(parsed(source) or ast.Module([], [])))

@@ -10,7 +10,15 @@ from itertools import islice
 
 from autograder.engine.codec import printable
 from autograder.engine.doors import METHODS, doors_of, match
-from autograder.engine.syntax import assigned, dotted_name, imports, nodes, parsed, texts_run
+from autograder.engine.syntax import (
+    assigned,
+    dotted_name,
+    imports,
+    names_in,
+    nodes,
+    parsed,
+    texts_run,
+)
 
 MAX_USES = 20
 # Beside whatever an exercise forbids: no answer is written with these, and the checks are undone.
@@ -80,7 +88,7 @@ class Code:
             seen.add(name)
             for definition in self.definitions.get(name, []):
                 yield definition
-                waiting += _names(definition.statement) & self.definitions.keys()
+                waiting += names_in(definition.statement) & self.definitions.keys()
 
 
 def forbidden_uses(
@@ -159,10 +167,6 @@ def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         }
         for name in sorted(bound):
             yield name, statement
-
-
-def _names(tree: ast.AST) -> set[str]:
-    return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
 def _uses_in(

@@ -14,15 +14,26 @@ BY_NAME = frozenset({"getattr", "hasattr", "builtins.getattr", "torch._jit_inter
 IMPORTS = frozenset({"__import__", "importlib.import_module", "builtins.__import__"})
 
 
-@lru_cache(maxsize=512)
 def parsed(source: str) -> ast.Module | None:
     """A cell's tree; None where it is not Python."""
+    return _read(source)[0]
+
+
+def is_too_deep(source: str) -> bool:
+    """Whether a cell is Python nested so deeply that it cannot be read, though it might run."""
+    return _read(source)[1]
+
+
+@lru_cache(maxsize=512)
+def _read(source: str) -> tuple[ast.Module | None, bool]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+            return ast.parse(source), False
+    except (RecursionError, MemoryError):
+        return None, True
+    except (SyntaxError, ValueError):
+        return None, False
 
 
 @lru_cache(maxsize=1024)
@@ -31,18 +42,9 @@ def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(tree))
 
 
-@lru_cache(maxsize=512)
-def is_too_deep(source: str) -> bool:
-    """Whether a cell is Python nested so deeply that it cannot be read, though it might run."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(source)
-    except (RecursionError, MemoryError):
-        return True
-    except (SyntaxError, ValueError):
-        return False
-    return False
+def names_in(tree: ast.AST) -> set[str]:
+    """Every plain name that stands in a tree."""
+    return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
 def imports(tree: ast.AST) -> dict[str, str]:
