@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from autograder.builder.problem import BuildError, Problem
-from autograder.builder.text import LessonText, read_text
+from autograder.builder.text import LessonText, front_matter, read_text
 from autograder.lesson import ROOT, Lesson, all_lessons
 
 PAGE, GLOSSARY = "README.md", "glossary.md"
@@ -67,14 +65,9 @@ def _read(file: Path) -> tuple[dict[str, object], str]:
     """A page's front matter and what follows it."""
     if not file.exists():
         raise BuildError([Problem(file, 1, "there is no such page; CONTRIBUTING shows one")])
-    opening, _, rest = file.read_text(encoding="utf-8").partition("---\n")
-    matter, closed, body = rest.partition("\n---\n")
-    try:
-        front = yaml.safe_load(matter) if not opening and closed else None
-    except yaml.YAMLError:
-        front = None
+    front, body = front_matter(file, file.read_text(encoding="utf-8"))
     if not isinstance(front, dict) or not isinstance(front.get("title"), str):
-        raise BuildError([Problem(file, 1, "front matter with a title: is missing or broken")])
+        raise BuildError([Problem(file, 1, "broken front matter: it has no title:")])
     return front, body
 
 

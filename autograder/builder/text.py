@@ -62,7 +62,7 @@ def read_text(file: Path) -> LessonText:
         BuildError: with the file and line of everything that is malformed.
     """
     text = file.read_text(encoding="utf-8")
-    front = _front_matter(file, text)
+    front = _settings(file, front_matter(file, text)[0])
     notebook = jupytext.reads(text, fmt="md:myst")
     starts = [n for n, line in enumerate(text.split("\n"), start=1) if CELL_START.match(line)]
     code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -84,7 +84,12 @@ def read_text(file: Path) -> LessonText:
     return LessonText(file, front["title"], front["minutes"], tuple(cells))
 
 
-def _front_matter(file: Path, text: str) -> dict[str, Any]:
+def front_matter(file: Path, text: str) -> tuple[Any, str]:
+    """What stands between a page's first two --- lines, and the text behind them.
+
+    Raises:
+        BuildError: there are no such lines, or what they enclose is not YAML.
+    """
     lines = text.split("\n")
     if lines[0].strip() != "---" or "---" not in [line.strip() for line in lines[1:]]:
         raise BuildError(
@@ -102,6 +107,11 @@ def _front_matter(file: Path, text: str) -> dict[str, Any]:
         line = mark.line + 2 if mark else 1
         what = getattr(error, "problem", None) or "it is not YAML"
         raise BuildError([Problem(file, line, f"broken front matter: {what}")]) from None
+    return found, "\n".join(lines[end + 1 :])
+
+
+def _settings(file: Path, found: Any) -> dict[str, Any]:
+    """The lesson's own section of its front matter."""
     told = found.get("forwardpass") if isinstance(found, dict) else None
     if not isinstance(told, dict):
         raise BuildError([Problem(file, 1, "broken front matter: it has no forwardpass: section")])
