@@ -32,6 +32,8 @@ class Tally:
     troubles: list[tuple[str, str]] = field(default_factory=list)
     entered: int = 0
     _written: set[str] = field(default_factory=set)
+    _ungraded: int = 0
+    _slowest: Graded | None = None
 
     def __post_init__(self) -> None:
         self._handed = {one.student: len(one.submissions) for one in self.handed}
@@ -54,6 +56,9 @@ class Tally:
         """Count a notebook, and print its score where it was graded now."""
         submission, record = graded.submission, graded.record
         self.graded[submission.student].append(graded)
+        self._ungraded += record is None or record.verdict is None
+        if self._slowest is None or graded.seconds > self._slowest.seconds:
+            self._slowest = graded
         where = f"{submission.student} {submission.name}"
         if record is None:
             self.troubles.append((submission.student, f"{submission.name}: {graded.failure}"))
@@ -79,9 +84,8 @@ class Tally:
 
     def standing(self) -> str:
         """How it goes, in a few words: what failed, and what took longest so far."""
-        failed = sum(g.record is None or g.record.verdict is None for g in self._all())
-        slowest = max(self._all(), key=lambda g: g.seconds, default=None)
-        told = [f"{failed} not graded"] if failed else []
+        slowest = self._slowest
+        told = [f"{self._ungraded} not graded"] if self._ungraded else []
         if slowest is not None and slowest.seconds:
             told.append(f"slowest {slowest.submission.student}, {slowest.seconds:.1f} s")
         return shown(", ".join(told))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -106,8 +105,3 @@ def _on_the_clock(clock: Clock, stage: str, running: list[float]) -> Iterator[No
         whole = time.perf_counter() - started
         clock[stage] += whole - inner
         running[-1] += whole
-
-
-def told(clock: dict[str, float], size: int) -> str:
-    """As JSON, in milliseconds a submission."""
-    return json.dumps({stage: round(1000 * s / size, 2) for stage, s in clock.items()}, indent=1)
