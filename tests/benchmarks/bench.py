@@ -219,6 +219,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    # nbgrader starts alembic by its name: it is beside this Python, activated or not.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     lesson, console, told = find_lesson(options.lesson), Console(), {}
     for name in options.parts or PARTS:
         size = options.thousand if name == "thousand" else options.size
