@@ -11,10 +11,10 @@ import nbgrader.api
 from nbgrader.converters import Autograde, NbGraderException
 from sqlalchemy.exc import SQLAlchemyError
 
-from autograder.gradebook.connection import share_engine
 from autograder.gradebook.course import Course
 from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
+from autograder.gradebook.repetition import spare_repetition
 from autograder.gradebook.scores import is_scored
 from autograder.gradebook.submission import Submission
 from autograder.gradebook.timestamp import timestamp_in
@@ -35,7 +35,7 @@ class Bookkeeper:
 
     def __init__(self, course: Course, device: str, memory: str = "") -> None:
         self._course = course
-        share_engine()
+        spare_repetition()
         config = course.app.config
         config.SubmissionExporter.journal_only = True
         config.SubmissionExporter.device = device
