@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,8 @@ from autograder.command import main
 from autograder.engine import verdict as verdicts
 from autograder.engine.verdict import ERROR, FAILED, PASSED, ExerciseResult, Verdict
 from autograder.gradebook.journal import Record
+from autograder.gradebook.key import SUBMISSION
+from autograder.gradebook.move import CHANCE, CHANGED, Move
 from autograder.report import figures
 from autograder.report.concerns import concerns_of
 from autograder.report.page import render
@@ -56,6 +59,13 @@ def graded_test(name: str, points: float, worth: float) -> verdicts.TestResult:
 
 def graded(student: str, lesson: str, found: Verdict | None, failure: str = "") -> Record:
     return Record("key", student, lesson, found, failure)
+
+
+def moved(student: str, because: tuple[str, ...]) -> Record:
+    """A student whose grade for the first exercise moved from 1.25 to 2."""
+    now = verdict((2.0, 4.0))
+    move = Move(5.25, 6.0, {"first": (1.25, 2.0)}, because, "2026-02-03T04:05:06+00:00")
+    return replace(graded(student, LESSON, now), moved=move)
 
 
 def record(*extra: Record, **others: object) -> ClassRecord:
@@ -174,9 +184,18 @@ class TestConcerns:
     def test_submissions_not_graded_yet_are_counted(self) -> None:
         assert "2 submissions not graded yet" in self.concerns(record(waiting=("x", "y")))
 
+    def test_a_grade_that_moved_by_chance_is_worse_than_one_that_a_mended_test_moved(self) -> None:
+        moves = {"eve": (CHANCE,), "fay": (CHANGED["hidden tests"],), "gil": (CHANGED[SUBMISSION],)}
+        entries = [moved(student, because) for student, because in moves.items()]
+        assert self.concerns(ClassRecord("x", tuple(entries))) == [
+            "1 grade moved though nothing had changed",
+            "1 grade moved when graded again",
+        ]
+
 
 class TestPage:
     full = record(
+        moved("hal", (HOSTILE,)),
         graded(HOSTILE, LESSON, verdict((0, 0), mistake=HOSTILE, hint=HOSTILE, note=HOSTILE,
               error=HOSTILE, flags=[HOSTILE])),
         graded("eve", LESSON, None, HOSTILE),
@@ -215,6 +234,15 @@ class TestPage:
         assert page.tags.count("table") == page.tags.count("caption") >= 6
         assert all("scope" in told for tag, told in page.attributes if tag == "th")
         assert ("html", {"lang": "en"}) in page.attributes
+
+    def test_shows_whose_grade_moved_from_what_to_what_and_why(self) -> None:
+        text = page_of(record(moved("eve", (CHANGED["engine"], "torch: 2.12, now 2.13"))))
+        _, _, told = text.partition('id="moved"')
+        row = " ".join(told.partition("</section>")[0].split())
+        for part in (">eve<", "+0.75", ">5.25<", ">6<", "</code> 1.25 → 2<",
+                     "the engine changed; torch: 2.12, now 2.13", "2026-02-03 04:05"):  # fmt: skip
+            assert part in row
+        assert "None: no notebook" in page_of(record())
 
     def test_says_who_has_not_handed_in(self) -> None:
         assert "gil (Gil G.)" in page_of(self.full)

@@ -15,6 +15,7 @@ from autograder.engine.notebook import UnreadableNotebook
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.classwork import Graded
 from autograder.gradebook.grader import GradingRefused
+from autograder.gradebook.key import Key
 from autograder.gradebook.submission import Submission, text_of
 from autograder.gradebook.verdicts import Verdicts
 
@@ -39,7 +40,7 @@ class Sent:
     """
 
     submission: Submission
-    key: str
+    key: Key
     request: dict[str, Any]
 
 

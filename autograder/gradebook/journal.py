@@ -10,14 +10,15 @@ import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.jsonfile import PART, not_kept, read_json, write_json
+from autograder.gradebook.move import Move
 
 FOLDER = "journal"
 STATE = "gradebook.state"
@@ -38,6 +39,8 @@ class Record:
         lesson: as ``chapter/lesson``.
         verdict: None where the notebook could not be read.
         failure: why it could not; empty where it was graded.
+        basis: what the key is the digest of, by name; empty in records of earlier versions.
+        moved: how the grade last moved when the notebook was graded again; None if it never did.
     """
 
     key: str
@@ -45,6 +48,8 @@ class Record:
     lesson: str
     verdict: Verdict | None
     failure: str = ""
+    basis: Mapping[str, str] = field(default_factory=dict)
+    moved: Move | None = None
 
     @property
     def asks_for_review(self) -> bool:
@@ -64,6 +69,8 @@ class Record:
             "lesson": self.lesson,
             "verdict": verdict,
             "failure": self.failure,
+            "basis": dict(self.basis),
+            "moved": self.moved.to_dict() if self.moved else None,
         }
 
     @classmethod
@@ -73,13 +80,19 @@ class Record:
         Raises:
             KeyError, TypeError, ValueError: the data are of another version, or damaged.
         """
+        try:
+            basis = {str(name): str(value) for name, value in data.get("basis", {}).items()}
+            moved = Move.from_dict(data["moved"]) if data.get("moved") else None
+        except AttributeError as error:
+            raise TypeError(f"a record's basis or move is none: {error}") from None
         verdict = Verdict.from_dict(data["verdict"]) if data["verdict"] is not None else None
         texts = [data[name] for name in ("key", "student", "lesson", "failure")]
         if not all(isinstance(text, str) for text in texts) or (verdict is None) != bool(texts[3]):
             raise TypeError("a record's fields are not what they should be")
         if verdict is not None:
             _check(verdict)
-        return cls(data["key"], data["student"], data["lesson"], verdict, data["failure"])
+        key, student, lesson, failure = texts
+        return cls(key, student, lesson, verdict, failure, basis, moved)
 
 
 @dataclass(frozen=True)

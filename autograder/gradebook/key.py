@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 
 from autograder.engine.verdict import COUNT
@@ -16,27 +20,53 @@ JUDGES = (
     "autograder/vendored",
     "course",
 )
+SUBMISSION = "submission"
 
 
-def fingerprint(
+@dataclass(frozen=True)
+class Key:
+    """Of a verdict.
+
+    Attributes:
+        basis: everything that the verdict depends on, by name: a setting, or a digest.
+    """
+
+    basis: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        return _digest(json.dumps(dict(self.basis), sort_keys=True).encode())
+
+    def on(self, data: bytes) -> Key:
+        """The key of the verdict on a notebook's bytes, where this one is of what judges them."""
+        return Key({SUBMISSION: _digest(data), **self.basis})
+
+
+def judges_of(
     lesson: Lesson, device: str, megabytes: int | None = None, device_points: str = COUNT
-) -> str:
-    """A digest of everything but the notebook that a verdict depends on."""
-    told = f"{device}, torch {version('torch')}"
-    if megabytes:  # with less memory, what was right may fail
-        told += f", {megabytes} MiB"
-    if device_points != COUNT:
-        told += f", device points: {device_points}"
-    digest = hashlib.sha256(told.encode())
-    paths = [lesson.grader_file, lesson.reference_file, lesson.source]
+) -> Key:
+    """Everything but the notebook that a verdict depends on."""
+    engine = hashlib.sha256()
     for package in JUDGES:
-        paths += sorted((ROOT / package).rglob("*.py"))
-    for path in paths:
-        content = path.read_bytes() if path.exists() else b""
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
+        for path in sorted((ROOT / package).rglob("*.py")):
+            engine.update(hashlib.sha256(path.read_bytes()).digest())
+    files = {
+        "hidden tests": lesson.grader_file,
+        "reference": lesson.reference_file,
+        "lesson": lesson.source,
+    }
+    return Key(
+        {
+            **{name: _digest(p.read_bytes() if p.exists() else b"") for name, p in files.items()},
+            "engine": engine.hexdigest(),
+            "torch": version("torch"),
+            "device": device,
+            # With less memory, what was right may fail.
+            "memory": f"{megabytes} MiB" if megabytes else "as each exercise says",
+            "device points": device_points,
+        }
+    )
 
 
-def key_of(data: bytes, judged_by: str) -> str:
-    """The key of a verdict: of the notebook's bytes and the fingerprint of what judged them."""
-    return hashlib.sha256(hashlib.sha256(data).digest() + judged_by.encode()).hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -12,6 +12,7 @@ from autograder.feedback.outline import number
 from autograder.gradebook.bookkeeper import Bookkeeper, NotWritten
 from autograder.gradebook.classwork import Graded
 from autograder.gradebook.course import Course, Handed
+from autograder.gradebook.move import now
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Tally:
     _slowest: Graded | None = None
 
     def __post_init__(self) -> None:
+        self._began = now()
         self._handed = {one.student: len(one.submissions) for one in self.handed}
         remedy = "rename this folder, in UTF-8 text without any of *?["
         self.troubles += [(name, remedy) for name in self.course.unnamed]
@@ -114,6 +116,9 @@ class Tally:
             f"{self.course.assignment}: {len(self._all()) - reused} notebooks graded, {reused} "
             f"unchanged; grades of {self.entered} students entered in the gradebook."
         ]
+        moved = sum(self._moved(graded) for graded in self._all())
+        if moved:
+            lines[0] += f" {moved} grades moved: `forwardpass report` says whose and why."
         lines += [f"{student}: {trouble}" for student, trouble in self.troubles]
         for i, line in enumerate(lines):
             style = "yellow" if i else None
@@ -129,6 +134,11 @@ class Tally:
                 for student, message in self.troubles
             ],
         }
+
+    def _moved(self, graded: Graded) -> bool:
+        """Whether this run gave a notebook another score than it had."""
+        move = graded.record.moved if graded.record and not graded.reused else None
+        return move is not None and move.when >= self._began
 
     def _all(self) -> list[Graded]:
         return [graded for student in sorted(self.graded) for graded in self.graded[student]]
@@ -148,6 +158,7 @@ def _entry(graded: Graded) -> dict[str, Any]:
         "score": verdict.score if verdict else None,
         "max_score": verdict.max_score if verdict else None,
         "unchanged": graded.reused,
+        "moved": record.moved.to_dict() if record and record.moved else None,
         "failure": graded.failure or (record.failure if record else ""),
         "verdict": verdict.to_dict() if verdict else None,
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autograder.engine.notebook import UnreadableNotebook
 from autograder.engine.verdict import COUNT, TELL, Verdict
 from autograder.gradebook.grader import Grader
 from autograder.gradebook.journal import Journal, Record
-from autograder.gradebook.key import fingerprint, key_of
+from autograder.gradebook.key import Key, judges_of
+from autograder.gradebook.move import move_of
 from autograder.gradebook.submission import Submission, text_of
 from autograder.lesson import find_lesson
 
@@ -33,12 +34,12 @@ class Verdicts:
     keep_errors: bool = False
     megabytes: int | None = None
     device_points: str = COUNT
-    _fingerprints: dict[str, str] = field(default_factory=dict)
+    _judges: dict[str, Key] = field(default_factory=dict)
 
     def journaled(self, submission: Submission) -> Record | None:
         """The journaled verdict on this very file by these very graders, if there is one."""
         record = self.journal.read(submission.student, submission.name)
-        if record is None or self.fresh or record.key != self.key(submission):
+        if record is None or self.fresh or record.key != self.key(submission).digest:
             return None
         graded_in_vain = record.verdict is not None and record.verdict.has_errors
         return None if graded_in_vain and not self.keep_errors else record
@@ -65,16 +66,23 @@ class Verdicts:
         return self.keep(submission, self.key(submission, data), verdict, failure)
 
     def keep(
-        self, submission: Submission, key: str, verdict: Verdict | None, failure: str = ""
+        self, submission: Submission, key: Key, verdict: Verdict | None, failure: str = ""
     ) -> Record:
         """Journal a verdict, or why the notebook could not be read, under the file's key.
+
+        Where a journaled verdict gives way to it, the record says how the grade moved and why.
 
         Raises:
             NotKept: as in `of`.
         """
         if verdict is not None and self.device_points == TELL:
             verdict = verdict.told_of_devices()
-        record = Record(key, submission.student, submission.lesson, verdict, failure)
+        record = Record(
+            key.digest, submission.student, submission.lesson, verdict, failure, key.basis
+        )
+        earlier = self.journal.read(submission.student, submission.name)
+        if earlier is not None:
+            record = replace(record, moved=move_of(earlier, record) or earlier.moved)
         self.journal.write(submission.name, record)
         return record
 
@@ -84,21 +92,20 @@ class Verdicts:
         Raises:
             GradingRefused, GradingFailed: as in `of`.
         """
-        grader.prepare(lesson, self._fingerprint(lesson))
+        grader.prepare(lesson, self._judges_of(lesson).digest)
 
-    def key(self, submission: Submission, data: bytes | None = None) -> str:
+    def key(self, submission: Submission, data: bytes | None = None) -> Key:
         """The key of a verdict on a submission, or on these bytes of it."""
         if data is None:
             try:
                 data = submission.read()
             except UnreadableNotebook as error:
                 data = str(error).encode()
-        return key_of(data, self._fingerprint(submission.lesson))
+        return self._judges_of(submission.lesson).on(data)
 
-    def _fingerprint(self, lesson: str) -> str:
-        if lesson not in self._fingerprints:
-            found = fingerprint(
+    def _judges_of(self, lesson: str) -> Key:
+        if lesson not in self._judges:
+            self._judges[lesson] = judges_of(
                 find_lesson(lesson), self.device, self.megabytes, self.device_points
             )
-            self._fingerprints[lesson] = found
-        return self._fingerprints[lesson]
+        return self._judges[lesson]

@@ -67,6 +67,25 @@ def concerns_of(
                 "failures",
             )
         )
+    moves = [moved.move for s in students for moved in s.moves]
+    chance = [move for move in moves if move.by_chance]
+    if chance:
+        found.append(
+            Concern(
+                f"{_count(len(chance), 'grade')} moved though nothing had changed",
+                "A hidden test, or an answer, depends on chance: see which exercises moved.",
+                "moved",
+            )
+        )
+    elsewise = [move for move in moves if not move.by_chance and not move.by_the_student]
+    if elsewise:
+        found.append(
+            Concern(
+                f"{_count(len(elsewise), 'grade')} moved when graded again",
+                "The same file earned other points: release the feedback again to these students.",
+                "moved",
+            )
+        )
     flagged = [s for s in students if s.flags]
     if flagged:
         found.append(

@@ -8,10 +8,26 @@ from dataclasses import dataclass, field
 
 from autograder.engine.verdict import ERROR, FAILED, PASSED, UNJUDGED, ExerciseResult
 from autograder.gradebook.journal import Record
+from autograder.gradebook.move import Move
 from autograder.report.record import ClassRecord
 
 BINS = 10
 FEWEST = 3  # students, below which a correlation says nothing
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How the grade of one notebook moved.
+
+    Attributes:
+        lesson: without its chapter.
+        move: scores before and after, and why.
+        exercises: (key, score before, score after) of those that moved.
+    """
+
+    lesson: str
+    move: Move
+    exercises: tuple[tuple[str, float | None, float | None], ...]
 
 
 @dataclass
@@ -28,6 +44,8 @@ class Student:
         failures: why a notebook could not be graded.
         cell_errors: cells of the student's own that stopped.
         gradebook_score: the gradebook's score where it differs from ours, or None.
+        moves: (exercise key, or the lesson where all of it is meant; how it moved when it was
+            graded again).
     """
 
     number: int
@@ -39,6 +57,7 @@ class Student:
     failures: list[str]
     cell_errors: list[str]
     gradebook_score: float | None = None
+    moves: list[Moved] = field(default_factory=list)
 
     @property
     def graded(self) -> bool:
@@ -152,9 +171,15 @@ def students_of(record: ClassRecord) -> list[Student]:
                 failures=[e.failure for e in entries if e.failure],
                 cell_errors=[error for v in verdicts for error in v.cell_errors],
                 gradebook_score=elsewhere if differs else None,
+                moves=[_moved(e.lesson, e.moved, several) for e in entries if e.moved],
             )
         )
     return rows
+
+
+def _moved(lesson: str, move: Move, several: bool) -> Moved:
+    told = ((exercise_key(lesson, name, several), *both) for name, both in move.exercises.items())
+    return Moved(lesson.rpartition("/")[2], move, tuple(told))
 
 
 def exercise_key(lesson: str, exercise: str, several: bool) -> str:

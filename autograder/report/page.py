@@ -134,5 +134,7 @@ def _environment() -> Environment:
     environment.filters["points"] = lambda value: f"{round(value, 2):g}"
     environment.filters["by_message"] = by_message
     environment.filters["percent"] = lambda value: f"{100 * value:.0f} %"
+    environment.filters["earned"] = lambda value: "–" if value is None else f"{round(value, 2):g}"
+    environment.filters["minute"] = lambda when: when[:16].replace("T", " ")
     environment.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "−")
     return environment
