@@ -1,6 +1,6 @@
 """What a hidden grader is written with; CONTRIBUTING.md shows one being written."""
 
-from autograder.spec.case import Case
+from autograder.spec.case import TRAINING, Case
 from autograder.spec.exercise import Exercise
 from autograder.spec.inputs import Make
 from autograder.spec.probes import (
@@ -14,6 +14,7 @@ from autograder.spec.probes import (
 from autograder.spec.rewrite import Mistake, Variant
 
 __all__ = [
+    "TRAINING",
     "Case",
     "Exercise",
     "Make",

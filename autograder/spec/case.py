@@ -12,6 +12,7 @@ from autograder.spec.inputs import Make
 
 Scenario = Callable[..., Any]
 FORMULA = (torch.float64, torch.float32)
+TRAINING = (torch.bfloat16,)  # for a case of its own, where networks are trained in it
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1702.03118; PyTorch's own ops are the oracles, autograd th
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from autograder.spec import Case, Exercise, Mistake, Variant, raised
+from autograder.spec import TRAINING, Case, Exercise, Mistake, Variant, raised
 
 AUTOGRAD = ["torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward", "torch.func"]
 
@@ -613,6 +613,7 @@ BOTH_WAYS = [
     Case("moderate values of both signs", by_approximation, of_x(11, high=2.5)),
     Case("a batch of maps", by_approximation, of_x(2, 3, 4)),
     Case("large values", by_approximation, of_x(6, low=8.0, high=100.0)),
+    Case("in bfloat16", by_approximation, of_x(3, 5), dtypes=TRAINING),
 ]
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch.nn import functional
 
-from autograder.spec import Case, Exercise, Make, Mistake, Variant
+from autograder.spec import TRAINING, Case, Exercise, Make, Mistake, Variant
 
 AUTOGRAD = [
     "torch.autograd.grad",
@@ -197,6 +197,7 @@ linear_forward = Exercise(
         Case("more outputs than inputs", layer, layer_inputs(4, 2, 6)),
         Case("a single example", layer, layer_inputs(1, 5, 3)),
         Case("as many examples as inputs and outputs", layer, layer_inputs(4, 4, 4)),
+        Case("in bfloat16", layer, layer_inputs(5, 4, 3), dtypes=TRAINING),
     ],
 )
 def test_maps_every_example(submission, case):

@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, Variant, gradients, load_parameters, raised
+from autograder.spec import (
+    TRAINING,
+    Case,
+    Exercise,
+    Mistake,
+    Variant,
+    gradients,
+    load_parameters,
+    raised,
+)
 
 # Momentum is neither PyTorch's default nor symmetric; eps is large enough for its place to show.
 HYPER = {"momentum": 0.3, "eps": 0.2}
@@ -2880,6 +2889,7 @@ LAYER_CASES = [
     points=2,
     cases=[
         *(Case(title, called, inputs) for title, inputs in LAYER_CASES),
+        Case("in bfloat16", called, LAYER_CASES[0][1], dtypes=TRAINING),
         Case(
             "features far from zero",
             called,
@@ -3502,6 +3512,9 @@ rms_norm = Exercise(
     points=1,
     cases=[
         Case("vectors", called, lambda make: rms_inputs(make, 5, 7, over=(7,))),
+        Case(
+            "in bfloat16", called, lambda make: rms_inputs(make, 5, 7, over=(7,)), dtypes=TRAINING
+        ),
         Case("a batch of sequences", called, lambda make: rms_inputs(make, 3, 5, 6, over=(6,))),
         Case(
             "features of two dimensions",

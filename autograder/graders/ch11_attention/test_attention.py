@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from autograder.spec import (
+    TRAINING,
     Case,
     Exercise,
     Mistake,
@@ -900,6 +901,7 @@ scaled_dot_product_attention = Exercise(
     points=2,
     cases=[
         case_of("one leading dimension", attend, lambda make: triple(make, 2)),
+        Case("in bfloat16", attend, lambda make: triple(make, 2), dtypes=TRAINING),
         case_of("no leading dimension", attend, lambda make: triple(make, queries=4)),
         case_of("two leading dimensions", attend, lambda make: triple(make, 2, 3, d_k=8)),
         case_of("three leading dimensions", attend, lambda make: triple(make, 2, 1, 3, d_v=9)),
@@ -1847,6 +1849,7 @@ def test_multi_head_sizes(submission, case):
     points=1.5,
     cases=[
         case_of("queries, keys and values of their own", attend_with_heads, three),
+        Case("in bfloat16", attend_with_heads, three, dtypes=TRAINING),
         case_of(
             "as many queries as keys",
             attend_with_heads,
