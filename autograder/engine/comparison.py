@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from autograder.engine.codec import DTYPES, Array, Opaque
-from autograder.engine.tolerance import bound
+from autograder.engine.tolerance import bound, rounding
 
 ANYTHING = object()  # in a standard: a place where any value will do
 
@@ -19,7 +19,8 @@ class Mismatch:
     """The first way in which an outcome differs.
 
     Attributes:
-        kind: "missing", "type", "shape", "dtype", "device", "nan", "value", "fact" or "changed".
+        kind: "missing", "type", "shape", "dtype", "device", "nan", "value", "rounded" (a value that
+            is right as far as float32 goes, judged in float64), "fact" or "changed".
         message: for the student; no expected value and no input is in it.
     """
 
@@ -53,6 +54,14 @@ class Standard:
             exact = torch.as_tensor(truth, dtype=torch.float64)
             self._bounds[key] = bound(exact, torch.as_tensor(own), self.dtype, self.loosen)
         return self._bounds[key]
+
+
+class Coarse(Standard):
+    """The same, for what a constant in float32 leaves of a result in float64."""
+
+    def bound(self, truth: torch.Tensor | float, own: torch.Tensor | float) -> torch.Tensor:  # noqa: ARG002
+        """What one rounding to float32 may do to a leaf of the truth."""
+        return rounding(torch.as_tensor(truth, dtype=torch.float64))
 
 
 def compare(outcome: Any, standard: Standard) -> Mismatch | None:

@@ -14,6 +14,8 @@ from autograder.engine.hidden_test import HiddenTest, run_protocol
 from autograder.engine.judge import CellFailure, Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.recognition import recognise
+from autograder.engine.rounded import take_from_devices
+from autograder.engine.slips import ROUNDED
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
@@ -180,6 +182,7 @@ class _Plugin:
         self, tests: list[HiddenTest], judge: Judge, only: frozenset[str]
     ) -> dict[str, ExerciseResult]:
         results: dict[str, ExerciseResult] = {}
+        rounded: dict[str, list[TestResult]] = {}
         for test in tests:
             name = test.exercise.name
             if only and name not in only:
@@ -189,24 +192,27 @@ class _Plugin:
             outcome = test.run(submission, lambda item: run_protocol(item, following=None))
             earned = test.points if outcome.status in (PASSED, UNJUDGED) else 0.0
             result = results.setdefault(name, ExerciseResult(name, 0.0, 0.0, []))
-            result.tests.append(
-                TestResult(
-                    name=test.title,
-                    outcome=outcome.status,
-                    points=_rounded(earned),
-                    max_points=_rounded(test.points),
-                    message=outcome.message,
-                    device=submission.device,
-                )
+            told = TestResult(
+                name=test.title,
+                outcome=outcome.status,
+                points=_rounded(earned),
+                max_points=_rounded(test.points),
+                message=outcome.message,
+                device=submission.device,
             )
+            result.tests.append(told)
+            if submission.is_rounded:
+                rounded.setdefault(name, []).append(told)
             result.score += earned
             result.max_score += test.points
             result.error = result.error or submission.error
         for result in results.values():
-            self._conclude(result, judge)
+            self._conclude(result, judge, rounded.get(result.name, []))
         return results
 
-    def _conclude(self, result: ExerciseResult, judge: Judge) -> None:
+    def _conclude(
+        self, result: ExerciseResult, judge: Judge, rounded: Sequence[TestResult]
+    ) -> None:
         exercise = self._session.lesson.exercises[result.name]
         result.score = _rounded(result.score)
         result.max_score = _rounded(result.max_score)
@@ -225,6 +231,8 @@ class _Plugin:
             # Without its name a mistake is still judged; the class goes on.
             print(f"{result.name}: recognition failed: {error!r}", file=sys.stderr)
             found = None
+        if found and found.name == ROUNDED:
+            take_from_devices(result, rounded)
         if found and result.score < result.max_score:
             result.mistake, result.hint = found.name, found.hint
 

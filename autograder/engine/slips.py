@@ -12,12 +12,16 @@ from autograder.engine.codec import DTYPES, Array, arrays_of
 from autograder.engine.comparison import Mismatch
 from autograder.engine.standards import Observation, Setting
 
+ROUNDED = "float32 on the way"
 SLIPS = {
     "argument changed in place": "Your results are right, but an argument is changed on the way. "
     "Work on a new tensor: operators ending in _ and augmented assignments such as += write into "
     "the old one.",
     "dtype not kept": "Your results have another dtype than they should. Constants and new "
     "tensors take theirs from the inputs: zeros_like, new_zeros, or dtype=x.dtype.",
+    ROUNDED: "Your results are right, but in float64 only as exact as float32: a number on the way "
+    "is float32 whatever comes in, such as torch.tensor(0.1), torch.zeros(3) or .float(). Plain "
+    "Python numbers keep all digits, and new tensors take dtype=x.dtype.",
     "tensor made on the CPU": "Right on the CPU, but on a GPU your inputs meet a tensor that was "
     "made on the CPU. Make new tensors where the inputs are (zeros_like, new_zeros, "
     "device=x.device), and keep a module's own tensors as parameters or with register_buffer, so "
@@ -67,6 +71,8 @@ def slip_of(failing: Sequence[Failure]) -> str | None:
     kinds = {f.mismatch.kind for f in failing if f.mismatch}
     if kinds == {"changed"}:
         return "argument changed in place"
+    if kinds == {"rounded"}:
+        return ROUNDED
     if kinds == {"dtype"}:
         return "dtype not kept"
     slip = _device_slip if all(f.setting.device != "cpu" for f in failing) else _value_slip

@@ -12,7 +12,7 @@ import torch
 from autograder.engine.comparison import Mismatch
 from autograder.engine.judge import Judge, tell_error
 from autograder.engine.recognition import Record
-from autograder.engine.standards import Observation, Setting
+from autograder.engine.standards import EXACT, Observation, Setting
 from autograder.spec import Case, Exercise
 
 BLINDED = (
@@ -35,6 +35,7 @@ class Submission:
         accelerator: "cuda", or "fake" where there is no GPU.
         device: where the current test was judged; for the result.
         error: the student's own error, if one was met.
+        is_rounded: whether the current test failed for nothing but float32's rounding in float64.
     """
 
     exercise: Exercise
@@ -42,6 +43,7 @@ class Submission:
     accelerator: str
     device: str = "cpu"
     error: str = ""
+    is_rounded: bool = False
 
     def matches_reference(self, case: Case) -> None:
         """Fail unless the answer does as the reference does on the CPU, in every dtype of the case.
@@ -49,8 +51,10 @@ class Submission:
         Devices have tests of their own, so that a class graded with a GPU and one graded without
         lose the same points for the same formula.
         """
-        for dtype in case.dtypes:
-            self._match(case, Setting(dtype, "cpu"))
+        rounded = [self._match(case, Setting(dtype, "cpu")) for dtype in case.dtypes]
+        for mismatch in filter(None, rounded):
+            self.is_rounded = True
+            self._fail(mismatch.message, EXACT)
 
     def matches_on_device(self, case: Case) -> None:
         """Fail unless the answer works where its inputs are not on the CPU.
@@ -69,7 +73,8 @@ class Submission:
                     for dtype in other.dtypes:
                         self._match(other, Setting(dtype, "cuda"))
 
-    def _match(self, case: Case, setting: Setting) -> None:
+    def _match(self, case: Case, setting: Setting) -> Mismatch | None:
+        """Fail where the answer is wrong; give the mismatch where it is only rounded."""
         standards = self.judge.standards
         if standards.reference(self.exercise, case, setting).status == "unjudged":
             raise NotJudged("this test cannot be judged without a GPU")
@@ -88,8 +93,9 @@ class Submission:
         self._records().append(Record(case, setting, seen, mismatch))
         if seen.status == "unjudged":
             raise NotJudged("your code looks at values, so it cannot be judged without a GPU")
-        if mismatch:
+        if mismatch and mismatch.kind != "rounded":
             self._fail(mismatch.message, setting)
+        return mismatch
 
     def _records(self) -> list[Record]:
         return self.judge.records.setdefault(self.exercise.name, [])

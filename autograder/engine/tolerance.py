@@ -21,6 +21,20 @@ FLOORS = {
     torch.bfloat16: (5e-2, 3e-2, 1e-4),
 }
 
+# What a constant that is float32 leaves of a result in float64: ten epsilons of float32.
+ROUNDING = 1e-6
+
+
+def rounding(truth: Tensor) -> Tensor:
+    """How far from the truth a float32 constant on the way may lead, elementwise.
+
+    Args:
+        truth: float64, any shape.
+    """
+    magnitude = truth.abs().masked_fill(~truth.isfinite(), 0.0)
+    largest = magnitude.max() if magnitude.numel() else torch.zeros((), dtype=torch.float64)
+    return ROUNDING * (magnitude + largest)
+
 
 def bound(truth: Tensor, own: Tensor, dtype: torch.dtype, loosen: float = 1.0) -> Tensor:
     """The tolerated distance from the truth, elementwise.
