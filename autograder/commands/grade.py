@@ -24,6 +24,7 @@ from autograder.commands import options as shared
 from autograder.gradebook.bookkeeper import Bookkeeper
 from autograder.gradebook.classwork import Classwork
 from autograder.gradebook.course import Course, Handed, UnfitCourse
+from autograder.gradebook.crowd import Unmeasured, jobs_on
 from autograder.gradebook.fault import Unwritable
 from autograder.gradebook.grader import LIMIT_SECONDS, GradingRefused
 from autograder.gradebook.journal import Busy
@@ -41,7 +42,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("assignment", metavar="ASSIGNMENT", help="as nbgrader calls it")
     parser.add_argument("--student", nargs="+", metavar="ID", help="only these (default: all)")
-    parser.add_argument("--jobs", type=int, default=shared.cores(), help="(default: the cores)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        help="grader processes (default: the cores; with --device cuda, as many of them as are "
+        "measured to fit in the GPU's memory)",
+    )
     parser.add_argument(
         "--dask",
         metavar="ADDRESS",
@@ -90,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         CommandError: nothing could be graded, or not all of it could be kept; what was kept
             is not graded again.
     """
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise shared.UsageError(f"--jobs {options.jobs}: at least 1 is needed")
     if not options.limit_seconds > 0:
         raise shared.UsageError(f"--limit-seconds {options.limit_seconds:g}: more than 0 is needed")
@@ -183,8 +189,19 @@ def _work(
 
         say = console.print
         return Fleet(verdicts, options.dask, device, without, seconds, verdicts.megabytes, say)
-    jobs = max(1, min(options.jobs, notebooks))
+    jobs = max(1, min(options.jobs or _fitting_jobs(device, console), notebooks))
     return Classwork(verdicts, device, without, jobs, seconds, verdicts.megabytes)
+
+
+def _fitting_jobs(device: str, console: Console) -> int:
+    """As many grader processes as there are cores, and as fit on the GPU."""
+    if device != "cuda":
+        return shared.cores()
+    try:
+        return jobs_on(shared.cores())
+    except Unmeasured as error:
+        console.print(f"{error}; grading one notebook at a time", style="yellow")
+        return 1
 
 
 def _since(options: argparse.Namespace) -> datetime | None:

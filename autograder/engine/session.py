@@ -21,6 +21,7 @@ from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
 from autograder.engine.suspicion import suspicions
 from autograder.engine.trial import NUMERICS
+from autograder.engine.turns import Turns, ran_out
 from autograder.engine.verdict import (
     PASSED,
     UNJUDGED,
@@ -127,10 +128,21 @@ class _Plugin:
         try:
             tests = [HiddenTest(item) for item in session.items]
             for job in self._jobs:
-                self._deliver(job, self._grade(tests, job))
+                self._deliver(job, self._grade_in_turn(tests, job))
         except BaseException as error:
             self.raised = error
         return True
+
+    def _grade_in_turn(self, tests: list[HiddenTest], job: Job) -> Verdict:
+        if self._session.accelerator != "cuda":
+            return self._grade(tests, job)
+        turns = Turns()
+        with turns.together():
+            verdict = self._grade(tests, job)
+        if ran_out(verdict):
+            with turns.alone():
+                verdict = self._grade(tests, job)
+        return verdict
 
     def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
         session = self._session
