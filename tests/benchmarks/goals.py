@@ -1,0 +1,91 @@
+"""What the figures were meant to be; where they are not, which stages cost it and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COMMAND = "gradebook, and the command's start"
+ASIDE = ("first submission", "feedback pages (nbgrader)", "start of the zygote")
+REMEDIES = {
+    "scenarios": "several cases in one message to the worker; cases judged in one dtype where "
+    "the other can tell nothing",
+    "scenarios on the fake device": "meta tensors alone wherever nothing asks for a device",
+    "hidden tests": "less of our own around each case",
+    "sandbox": "a smaller zygote: each fork copies its page table, each exit clears it",
+    "recognition": "trying the mistakes that a class makes most first",
+    "reference and mistakes": "their outcomes shared by the grader processes of a run",
+    "comparison": "comparing a case's tensors in one piece",
+    COMMAND: "one pass over a notebook where nbgrader makes two, and one transaction a student",
+}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure to be reached.
+
+    Attributes:
+        told: what is measured, with its unit.
+        target: its bound.
+        found: what was measured, or None.
+        more_is_better: whether the bound is a lower one.
+    """
+
+    told: str
+    target: float
+    found: float | None
+    more_is_better: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it was measured and reached."""
+        if self.found is None:
+            return False
+        return self.found >= self.target if self.more_is_better else self.found <= self.target
+
+
+def goals_of(told: Mapping[str, Any]) -> list[Goal]:
+    """Every goal, from what the parts of a run found."""
+    compared, thousand = told.get("compare", {}), told.get("thousand", {})
+    size = thousand.get("size") or 1000
+    seconds = thousand.get("seconds")
+    second = thousand.get("peak of the second quarter, MiB")
+    last = thousand.get("peak of the last quarter, MiB")
+    return [
+        Goal("times nbgrader's throughput", 40.0, compared.get("times nbgrader"), True),
+        Goal("times the floor", 2.0, compared.get("times the floor")),
+        Goal("seconds for 1,000", 120.0, seconds and seconds * 1000 / size),
+        Goal("MiB at the peak", 3072.0, thousand.get("peak, MiB")),
+        Goal("memory, last quarter to second", 1.1, last / second if second else None),
+        Goal("seconds for the class unchanged", 10.0, thousand.get("unchanged, s in all")),
+    ]
+
+
+def show(told: Mapping[str, Any], console: Console) -> None:
+    """Print which goals were reached; of time, where it goes and what would give some back."""
+    goals = goals_of(told)
+    table = Table("goal", "target", "found", "", title="Goals")
+    for goal in goals:
+        found = "not measured" if goal.found is None else f"{goal.found:.2f}"
+        sign = "at least" if goal.more_is_better else "at most"
+        state = "met" if goal.is_met else "" if goal.found is None else "NOT MET"
+        table.add_row(goal.told, f"{sign} {goal.target:g}", found, state)
+    console.print(table)
+    slow = [goal for goal in goals[:3] if goal.found is not None and not goal.is_met]
+    stages = {s: ms for s, ms in told.get("stages", {}).items() if s not in ASIDE}
+    if not slow or not stages:
+        return
+    whole = sum(stages.values())
+    rows = Table("stage", "share", "what would take less", title="Where the time goes")
+    for stage, ms in sorted(stages.items(), key=lambda row: -row[1]):
+        if ms / whole >= 0.03:
+            rows.add_row(stage, f"{ms / whole:.0%}", REMEDIES.get(stage, ""))
+    console.print(rows)
+    for goal in slow:
+        ratio = goal.target / (goal.found or goal.target)
+        share = ratio if not goal.more_is_better else 1 / ratio
+        console.print(f"{goal.told}: a submission may take {share:.0%} of what it takes now")
