@@ -125,6 +125,24 @@ linear_forward = Exercise(
             "(x @ W + b).relu()",
             "Only the affine map is asked for here: the ReLU comes later, by itself.",
         ),
+        Mistake(
+            "a batch of one squeezed",
+            "x @ W + b",
+            "(x @ W + b).squeeze()",
+            "A batch of one is a batch still: its axis of length 1 stays. Do not squeeze it away.",
+        ),
+        Mistake(
+            "bias multiplied",
+            "x @ W + b",
+            "x @ W * b",
+            "The bias is added to the product; yours multiplies it.",
+        ),
+        Mistake(
+            "bias averaged over the outputs",
+            "x @ W + b",
+            "x @ W + b.mean()",
+            "Every output has a bias of its own; yours all get the mean of them.",
+        ),
     ],
     variants=[
         Variant(
@@ -247,6 +265,15 @@ def gradient_of_bias(impl, grad_y, x, W):
 def three_gradients(impl, grad_y, x, W):
     grad_x, grad_W, grad_b = impl(grad_y, x, W)
     return {"gradient of x": grad_x, "gradient of W": grad_W, "gradient of b": grad_b}
+
+
+def written_over(impl, grad_y, x, W):
+    given = [t.clone() for t in (grad_y, x, W)]
+    _, _, grad_b = found = impl(*given)
+    kept = grad_b.clone()
+    for gradient in found:
+        gradient.fill_(7.0)
+    return {"gradient of b": kept, "the arguments once the gradients are written over": given}
 
 
 GRAD_X = "grad_x = grad_y @ W.T"
@@ -443,6 +470,32 @@ linear_backward = Exercise(
             "return grad_x, grad_b, grad_W",
             "The gradients of W and of b are swapped in what you return: the weights' comes first.",
         ),
+        *[
+            Mistake(
+                f"gradient of W from the {which} example",
+                GRAD_W,
+                f"grad_W = torch.outer(x[{row}], grad_y[{row}])",
+                "Your gradient of W hears one example only. Every example has a path through W: "
+                "add "
+                "their parts up, and let none replace another.",
+            )
+            for which, row in (("first", 0), ("last", -1))
+        ],
+        Mistake(
+            "gradient of b from the last example",
+            GRAD_B,
+            "grad_b = grad_y[-1]",
+            "Your gradient of b hears the last example only. Every example has its say: add their "
+            "parts up, and let none replace another.",
+        ),
+        Mistake(
+            "a view of what came in",
+            GRAD_B,
+            "grad_b = grad_y.sum(dim=0) if len(grad_y) > 1 else grad_y[0]",
+            "The values are right, but for a single example your gradient of b is a view of "
+            "grad_y: "
+            "whoever writes into one changes the other. The docstring asks for new tensors.",
+        ),
     ],
     variants=[
         Variant(
@@ -537,7 +590,7 @@ def test_gradient_of_the_weights(submission, case):
     points=0.5,
     cases=[
         Case("more examples than features", gradient_of_bias, TALL),
-        Case("a single example", gradient_of_bias, ONE_EXAMPLE),
+        Case("a single example, and the gradients then written over", written_over, ONE_EXAMPLE),
         Case("as many examples as inputs and outputs", gradient_of_bias, SQUARE),
     ],
 )
@@ -569,6 +622,25 @@ def relu_inputs_with_zeros(make):
 
 def through_relu(impl, grad_y, x):
     return {"gradient of x": impl(grad_y, x)}
+
+
+def relu_inputs_near_zero(make):
+    """On either side of 0, and closer to it than any tolerance that one might think of."""
+    near = make.away_from_zero(5, 4) * 10.0 ** -make.uniform(5, 4, low=2.0, high=20.0)
+    near[0] = torch.tensor([1e-4, -1e-4, 1e-7, 1e-9]) * make.uniform(4, low=1.0, high=2.0)
+    return {"grad_y": make.away_from_zero(5, 4), "x": near}
+
+
+def all_open(make):
+    return {"grad_y": make.normal(1, 9), "x": make.away_from_zero(1, 9).abs()}
+
+
+def open_and_written_over(impl, grad_y, x):
+    given = grad_y.clone()
+    found = impl(given, x)
+    kept = found.clone()
+    found.fill_(7.0)
+    return {"gradient of x": kept, "grad_y once the result is written over": given}
 
 
 THROUGH = "grad_y * (x > 0)"
@@ -672,7 +744,7 @@ relu_backward = Exercise(
             Mistake(
                 f"leaky by {slope}",
                 THROUGH,
-                f"grad_y * torch.where(x > 0, 1.0, {slope})",
+                f"torch.where(x > 0, grad_y, {slope} * grad_y)",
                 "That is leaky ReLU's derivative: plain ReLU passes nothing on the negative side.",
             )
             for slope in ("0.01", "0.1", "0.2")
@@ -723,6 +795,45 @@ relu_backward = Exercise(
             """,
             "The values are right, but you turned x into the mask, and the caller still needs x: "
             "make a new tensor.",
+        ),
+        Mistake(
+            "x over itself",
+            THROUGH,
+            "grad_y * (x.relu() / x)",
+            "Dividing by x makes 0/0 where x is 0, which is NaN. The mask needs no division: "
+            "compare.",
+        ),
+        *[
+            Mistake(
+                f"open above {least}",
+                THROUGH,
+                f"grad_y * (x > {least})",
+                "ReLU opens at 0: every positive input lets its gradient through, however small "
+                "it is.",
+            )
+            for least in ("1e-3", "1e-6", "1e-8")
+        ],
+        Mistake.written(
+            "two axes only",
+            """
+            def relu_backward(grad_y, x):
+                passed = torch.zeros_like(grad_y)
+                for n in range(x.shape[0]):
+                    for j in range(x.shape[1]):
+                        if x[n, j] > 0:
+                            passed[n, j] = grad_y[n, j]
+                return passed
+            """,
+            "Your loops run over two axes, but any shape may come: a vector, or a batch of images. "
+            "Work on all entries at once.",
+        ),
+        Mistake(
+            "the gradient itself where all is open",
+            THROUGH,
+            "grad_y if (x > 0).all() else grad_y * (x > 0)",
+            "The values are right, but where every gate is open you hand back grad_y itself: "
+            "whoever "
+            "writes into one changes the other. The docstring asks for a new tensor.",
         ),
     ],
     variants=[
@@ -790,7 +901,7 @@ relu_backward = Exercise(
     points=1,
     cases=[
         Case("a matrix", through_relu, relu_inputs(5, 7)),
-        Case("a single row", through_relu, relu_inputs(1, 9)),
+        Case("a single row, all of it open", open_and_written_over, all_open),
         Case("a vector", through_relu, relu_inputs(8)),
         Case("a batch of images", through_relu, relu_inputs(2, 3, 4, 5)),
     ],
@@ -801,7 +912,11 @@ def test_passes_where_relu_was_open(submission, case):
 
 
 @relu_backward.test(
-    points=0.5, cases=[Case("some inputs exactly 0", through_relu, relu_inputs_with_zeros)]
+    points=0.5,
+    cases=[
+        Case("some inputs exactly 0", through_relu, relu_inputs_with_zeros),
+        Case("some inputs next to 0", through_relu, relu_inputs_near_zero),
+    ],
 )
 def test_takes_zero_at_zero(submission, case):
     """Takes the derivative at exactly 0 as 0"""
@@ -864,6 +979,13 @@ def vanishing_probabilities(make: Make):
     """Nothing overflows here, and the right class's probability is below any number."""
     logits, labels = make.normal(5, 4), make.labels(5, 4)
     logits[torch.arange(5), labels] -= 900.0
+    return {"logits": logits, "labels": labels}
+
+
+def one_class_far_below(make: Make):
+    """Nothing is large, and no label's probability is small; only the rows' range is wide."""
+    logits, labels = make.normal(5, 4), make.labels(5, 4)
+    logits[torch.arange(5), (labels + 1) % 4] -= 900.0
     return {"logits": logits, "labels": labels}
 
 
@@ -1096,6 +1218,48 @@ softmax_cross_entropy = Exercise(
             "The loss is right, but you shifted the caller's logits in place: work on a new "
             "tensor.",
         ),
+        Mistake(
+            "log of a softmax times the one-hot",
+            OF_LABEL,
+            "probs = torch.softmax(logits, dim=1)\n"
+            "    of_label = (torch.eye(logits.shape[1]).to(logits)[labels] * "
+            "probs.log()).sum(dim=1)",
+            "A probability that rounds to 0 has a log of minus infinity, and 0 times that is NaN. "
+            "Work with the logarithm from the start, never through the probability.",
+        ),
+        Mistake(
+            "shift by the smallest logit",
+            SHIFT,
+            "shifted = logits - logits.min(dim=1, keepdim=True).values",
+            "You shift each row by its smallest logit, so the others stay large and exp overflows: "
+            "choose the shift so that nothing is above 0.",
+        ),
+        *[
+            Mistake(
+                f"logits clamped at {bound}",
+                SHIFT,
+                f"logits = logits.clamp(-{bound}, {bound})\n    {SHIFT}",
+                "Clamping the logits keeps exp finite, but it changes the loss of exactly the "
+                "large "
+                "ones. A shift of each row changes nothing: use that.",
+            )
+            for bound in (30, 50, 80, 88, 100)
+        ],
+        Mistake(
+            "one axis too many",
+            "of_label.mean()",
+            "of_label.mean(dim=0)",
+            "The value is right, but the loss should have shape (): an axis of length 1 is left "
+            "over.",
+        ),
+        Mistake(
+            "squared error of the probabilities",
+            "return -of_label.mean()",
+            "target = torch.zeros_like(logits).scatter(1, labels[:, None], 1.0)\n"
+            "    return ((log_probs.exp() - target) ** 2).sum(dim=1).mean()",
+            "That is the squared error of the probabilities. Cross-entropy is the surprise at the "
+            "right label, a logarithm.",
+        ),
     ],
     variants=[
         Variant(
@@ -1184,6 +1348,7 @@ def test_is_the_mean_cross_entropy(submission, case):
             vanishing_probabilities,
             loosen=LARGE_LOGITS,
         ),
+        Case("a class out of the question", loss_and_labels, one_class_far_below),
         Case("logits of thousands", loss_and_labels, thousands, loosen=LARGE_LOGITS),
         Case("rows at very different levels", loss_and_labels, rows_far_apart, loosen=LARGE_LOGITS),
     ],
@@ -1457,6 +1622,25 @@ softmax_cross_entropy_backward = Exercise(
             "probs = logits.sub_(logits.max(dim=1, keepdim=True).values).softmax(dim=1)",
             "The gradient is right, but you shifted the caller's logits in place: work on a new "
             "tensor.",
+        ),
+        Mistake(
+            "target alone divided, as float32",
+            MEAN,
+            "probs - torch.nn.functional.one_hot(labels, logits.shape[1]) / logits.shape[0]",
+            "You divided the target by the batch, but not the probabilities: mind the brackets.",
+        ),
+        Mistake(
+            "set in place of subtracted",
+            MEAN,
+            "torch.where(target == 1, -1.0, probs) / logits.shape[0]",
+            "The label's own entry is set to -1, and its probability is lost: subtract 1 from it.",
+        ),
+        Mistake(
+            "logits clamped",
+            PROBS,
+            "probs = torch.softmax(logits.clamp(-50, 50), dim=1)",
+            "Clamping the logits changes the probabilities of exactly the large ones. Softmax "
+            "bears logits of any size once each row is shifted: use that.",
         ),
     ],
     variants=[
@@ -1942,6 +2126,20 @@ mlp_backward = Exercise(
             '    grad_h = linear_backward(grad_logits, h, params["W2"])[0]',
             "W2 was changed before the gradient crossed it. Compute every gradient first; no step "
             "is taken here.",
+        ),
+        Mistake(
+            "ReLU on the network's input",
+            A,
+            f"x = x.relu()\n    {A}",
+            "The network's input goes into the first layer as it is: no ReLU before it.",
+        ),
+        Mistake(
+            "one-hot as wide as the largest label",
+            FROM_LOSS,
+            "target = torch.nn.functional.one_hot(labels)\n"
+            "    grad_logits = (logits.softmax(dim=1) - target) / x.shape[0]",
+            "Your one-hot rows end at the largest label of this batch. Not every class occurs in "
+            "every batch: say how many there are.",
         ),
     ],
     variants=[
@@ -2784,6 +2982,35 @@ deep_backward = Exercise(
             "inputs[layer][inputs[layer] > 0] = 1\n            grad = grad * inputs[layer]",
             "The gradients are right, but you wrote masks over what the caller kept: make new "
             "tensors.",
+        ),
+        Mistake(
+            "mask at the logits",
+            "grad = grad_logits",
+            "grad = grad_logits.relu()",
+            "There is no ReLU after the last layer: the gradient of the logits enters it whole.",
+        ),
+        Mistake(
+            "gradient of the logits returned",
+            LISTS,
+            LISTS.replace("grad,", "grad_logits,"),
+            "What you return first is the gradient of the logits, as it came in: x's gradient is "
+            "what is "
+            "left after the first layer.",
+        ),
+        Mistake(
+            "gradient of x added up",
+            LISTS,
+            LISTS.replace("grad,", "grad.sum(dim=0),"),
+            "You added the examples' gradients of x up. Each example has an x of its own, and so a "
+            "gradient of its own.",
+        ),
+        Mistake(
+            "topmost ReLU alone",
+            "if layer > 0:",
+            "if layer == len(weights) - 1 and layer > 0:",
+            "Only the ReLU below the last layer is crossed: every other one on the way down has a "
+            "mask "
+            "too.",
         ),
     ],
     variants=[
