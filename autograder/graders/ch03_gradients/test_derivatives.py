@@ -207,6 +207,80 @@ numerical_gradient = Exercise(
             x has to come out as it went in: put each entry back, or move a copy.
             """,
         ),
+        *written(
+            """
+            eps ignored
+                def numerical_gradient(f, x, eps=1e-5):
+                    slopes = []
+                    for i in range(x.numel()):
+                        step = x.new_zeros(x.numel())
+                        step[i] = 1e-5
+                        step = step.reshape(x.shape)
+                        slopes.append((f(x + step) - f(x - step)) / 2e-5)
+                    return torch.stack(slopes).reshape(x.shape)
+            The step is the caller's to choose: yours is the same whatever eps is.
+
+            step scaled by the entry
+                def numerical_gradient(f, x, eps=1e-5):
+                    slopes = []
+                    for i in range(x.numel()):
+                        step = x.new_zeros(x.numel())
+                        step[i] = eps * x.flatten()[i].abs().clamp(min=1.0)
+                        here = step[i]
+                        step = step.reshape(x.shape)
+                        slopes.append((f(x + step) - f(x - step)) / (2 * here))
+                    return torch.stack(slopes).reshape(x.shape)
+            The step is eps itself, whatever the size of the entry that moves.
+
+            a formula of four points
+                def numerical_gradient(f, x, eps=1e-5):
+                    slopes = []
+                    for i in range(x.numel()):
+                        step = x.new_zeros(x.numel())
+                        step[i] = eps
+                        step = step.reshape(x.shape)
+                        near, far = f(x + step) - f(x - step), f(x + 2 * step) - f(x - 2 * step)
+                        slopes.append((8 * near - far) / (12 * eps))
+                    return torch.stack(slopes).reshape(x.shape)
+            This is a finer formula, with points two steps away. Asked for is the difference of the
+            two
+            values one step away.
+
+            entry left below
+                def numerical_gradient(f, x, eps=1e-5):
+                    flat, slopes = x.flatten().clone(), []
+                    for i in range(x.numel()):
+                        flat[i] += eps
+                        above = f(flat.reshape(x.shape))
+                        flat[i] -= 2 * eps
+                        slopes.append((above - f(flat.reshape(x.shape))) / (2 * eps))
+                    return torch.stack(slopes).reshape(x.shape)
+            An entry that has been measured stays one step below: put it back before the next one
+            moves.
+
+            f given a flat tensor
+                def numerical_gradient(f, x, eps=1e-5):
+                    flat, slopes = x.flatten(), []
+                    for i in range(x.numel()):
+                        step = torch.zeros_like(flat)
+                        step[i] = eps
+                        slopes.append((f(flat + step) - f(flat - step)) / (2 * eps))
+                    return torch.stack(slopes).reshape(x.shape)
+            f expects a tensor of the shape of x, and is given a flat one.
+
+            vectors and matrices only
+                def numerical_gradient(f, x, eps=1e-5):
+                    slopes = torch.zeros_like(x)
+                    for i in range(x.shape[0]):
+                        for j in range(x.shape[1]) if x.ndim > 1 else [...]:
+                            step = torch.zeros_like(x)
+                            step[i, j] = eps
+                            slopes[i, j] = (f(x + step) - f(x - step)) / (2 * eps)
+                    return slopes
+            x may have any shape: no dimension at all, or more than two. Count the entries, not the
+            rows.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -432,6 +506,35 @@ relative_error = Exercise(
             floor on each of the two
                 a.abs().clamp(min=floor) + b.abs().clamp(min=floor)
             The floor is for the sum of the two, not for each of them.
+            """,
+        ),
+        *slips(
+            RATIO,
+            """
+            squares in place of absolute values
+                return ((a - b) ** 2 / (a**2 + b**2).clamp(min=floor)).max()
+            Squares are another measure: take absolute values, above and below.
+
+            largest along one axis
+                return ((a - b).abs() / size).amax(dim=-1 if a.ndim else ())
+            One number for the whole gradient: yours is the largest along the last axis only.
+
+            no error below the floor
+                return torch.where(size > floor, (a - b).abs() / size, 0.0).max()
+            Below the floor a difference is still a difference: it is divided by the floor, not
+            dropped.
+            """,
+        ),
+        *slips(
+            SIZE,
+            """
+            floor fixed
+                (a.abs() + b.abs()).clamp(min=1e-8)
+            The floor is the caller's to choose: yours is the same whatever is asked for.
+
+            floor as a ceiling
+                (a.abs() + b.abs()).clamp(max=floor)
+            The floor is the least that is divided by: yours is the most.
             """,
         ),
     ],
@@ -686,6 +789,30 @@ gradient_check = Exercise(
             is the last one. Call it within the loop, or bind the name.
             """,
         ),
+        Mistake(
+            "measured at the gradient",
+            "numerical_gradient(loss, value, eps)",
+            "numerical_gradient(loss, grads[name], eps)",
+            "The slopes are measured at the parameters; yours are measured where grads points.",
+        ),
+        *written(
+            """
+            last move kept in the copy
+                def gradient_check(f, params, grads, eps=1e-5):
+                    errors, trial = {}, dict(params)
+                    for name in params:
+                        def loss(moved):
+                            trial[name] = moved
+                            return f(trial)
+                        errors[name] = relative_error(
+                            numerical_gradient(loss, params[name], eps), grads[name]
+                        )
+                    return errors
+            The last nudge of one parameter stays in your dict while the next is measured: put the
+            parameter
+            back, or begin each from a fresh copy.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -835,6 +962,18 @@ quadratic_gradient = Exercise(
                  sign turned
                      return -(A + A.T) @ x / 2 - b
                  This is minus the gradient.
+
+                 terms subtracted
+                     return (A - A.T) @ x / 2 + b
+                 The two terms of the derivative are added, not subtracted.
+
+                 quadratic term lost
+                     return (1 // 2) * (A + A.T) @ x + b
+                 Only b is left of your gradient: 1 // 2 is 0, and so the quadratic term is gone.
+
+                 one triangle mirrored
+                     return (A.triu() + A.triu().T) @ x / 2 + b
+                 A need not be symmetric: what stands below its diagonal counts too.
                  """,
     ),
     variants=variants(
@@ -988,6 +1127,48 @@ bilinear_backward = Exercise(
         Mistake(
             "sign turned", "return grad_x, grad_W, grad_y", "return -grad_x, -grad_W, -grad_y", SIGN
         ),
+        Mistake(
+            "grad_s added up first in grad_W",
+            GW,
+            "grad_s.sum() * (x.T @ y)",
+            "Each example's product has its own factor grad_s: multiply before you add up.",
+        ),
+        Mistake(
+            "W turned in grad_y",
+            GY,
+            "grad_s[:, None] * (x @ W.T)",
+            "The sum is over W's first index: look at which of its dimensions x fits.",
+        ),
+        Mistake(
+            "x in grad_x",
+            GX,
+            "grad_s[:, None] * x * (y @ W.T)",
+            "A score is linear in x: its derivative holds W and y, and x itself is gone.",
+        ),
+        Mistake(
+            "grad_s along the features in grad_x",
+            GX,
+            "grad_s * (y @ W.T)",
+            "grad_s has one number for each example. Without an axis of length 1 it lines up with "
+            "the "
+            "features, and that even fits where there are as many.",
+        ),
+        Mistake(
+            "grad_s along the features in grad_y",
+            GY,
+            "grad_s * (x @ W)",
+            "grad_s has one number for each example. Without an axis of length 1 it lines up with "
+            "the "
+            "features, and that even fits where there are as many.",
+        ),
+        Mistake(
+            "grad_W of the last example",
+            GW,
+            "grad_s[-1] * torch.outer(x[-1], y[-1])",
+            "Only the last example is left in grad_W: add the examples' shares up, and let none "
+            "replace "
+            "another.",
+        ),
     ],
     variants=variants(
         """
@@ -1026,6 +1207,7 @@ bilinear_backward = Exercise(
         Case("fewer examples than features", carried_back, bilinear(2, 5, 3)),
         Case("x and y of one size", carried_back, bilinear(5, 3, 3)),
         Case("one example", carried_back, bilinear(1, 4, 2)),
+        Case("as many examples as features", carried_back, bilinear(4, 4, 4)),
     ],
 )
 def test_carries_the_gradient_back(submission, case):
@@ -1149,6 +1331,44 @@ softmax_jacobian = Exercise(
             Probabilities add up to one: the exponentials are not yet divided by their sum.
             """,
         ),
+        *slips(
+            JACOBIAN,
+            """
+            numerators alone
+                torch.diag_embed(p)
+            Each logit is in every denominator too: the product of two probabilities is missing.
+
+            only one of the two probabilities
+                torch.diag_embed(p) - p[..., None, :] ** 2 * torch.ones_like(p)[..., :, None]
+            Entry [i, j] holds the probabilities of i and of j: yours has one of them twice.
+
+            diagonal set to the probability
+                torch.diag_embed(p + p**2) - p[..., :, None] * p[..., None, :]
+            On the diagonal both cases of the quotient rule meet: the numerator's part and the
+            denominator's.
+            """,
+        ),
+        Mistake(
+            "softmax over the second dimension",
+            "torch.softmax(z, dim=-1)",
+            "torch.softmax(z, dim=min(1, z.ndim - 1))",
+            "The last dimension holds the classes. With more than one batch dimension that is not "
+            "number 1.",
+        ),
+        *slips(
+            f"return {JACOBIAN}",
+            """
+            first batch dimension added up
+                J = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
+                    return J if z.ndim < 3 else J.sum(dim=0)
+            Every row has a Jacobian of its own: nothing is added up over a batch.
+
+            batch dimensions joined
+                J = torch.diag_embed(p) - p[..., :, None] * p[..., None, :]
+                    return J.flatten(0, max(0, z.ndim - 2))
+            The batch's dimensions stay as they came: yours are joined into one.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -1229,6 +1449,11 @@ def start(*shape, steps):
         "lr": make.number(0.1, 0.3),
         "steps": steps,
     }
+
+
+def at_rest(make):
+    inputs = start(2, 3, steps=4)(make)
+    return {**inputs, "x": 0 * inputs["x"]}
 
 
 def ravine(make):
@@ -1351,6 +1576,74 @@ gradient_descent = Exercise(
             An argument is not what it was before the call. Move a copy of it, or a new tensor.
             """,
         ),
+        *slips(
+            STEP,
+            """
+            learning rate that decays
+                path.append(path[-1] - lr / len(path) * gradient(path[-1]))
+            The learning rate stays as it is: yours shrinks from step to step.
+
+            gradient clipped
+                path.append(path[-1] - lr * gradient(path[-1]).clamp(-1.0, 1.0))
+            The gradient's whole length counts: yours is cut off at 1.
+            """,
+        ),
+        *slips(
+            "for _ in range(steps):",
+            """
+            one step too many
+                for _ in range(steps + 1):
+            One step too many: with the start there are steps + 1 points.
+
+            never fewer than one step
+                for _ in range(max(1, steps)):
+            No step at all is a walk too: then the start is all that there is.
+            """,
+        ),
+        *written(
+            """
+            momentum
+                def gradient_descent(gradient, x, lr, steps):
+                    path, velocity = [x], torch.zeros_like(x)
+                    for _ in range(steps):
+                        velocity = 0.9 * velocity + gradient(path[-1])
+                        path.append(path[-1] - lr * velocity)
+                    return torch.stack(path)
+            This is momentum. Plain descent forgets the earlier gradients: each step takes the
+            present one.
+
+            start moved after it was kept
+                def gradient_descent(gradient, x, lr, steps):
+                    point = x.clone()
+                    path = [point]
+                    for _ in range(steps):
+                        point -= lr * gradient(point)
+                        path.append(point.clone())
+                    return torch.stack(path)
+            The path's first entry is the tensor that you move: keep a copy of it, as of the later
+            ones.
+
+            stops where the slope vanishes
+                def gradient_descent(gradient, x, lr, steps):
+                    path = [x]
+                    for _ in range(steps):
+                        slope = gradient(path[-1])
+                        if slope.norm() < 1e-6:
+                            break
+                        path.append(path[-1] - lr * slope)
+                    return torch.stack(path)
+            The walk has as many points as asked for, even where it stands still: take every step.
+
+            rows of a matrix
+                def gradient_descent(gradient, x, lr, steps):
+                    path = x.new_zeros(steps + 1, len(x))
+                    path[0] = x
+                    for t in range(steps):
+                        path[t + 1] = path[t] - lr * gradient(path[t])
+                    return path
+            x may have any shape: give the path all of its dimensions, not only the first.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -1391,6 +1684,7 @@ gradient_descent = Exercise(
         Case("a matrix, three steps", walk, start(2, 4, steps=3)),
         Case("one step", walk, start(4, steps=1)),
         Case("no step", walk, start(3, steps=0)),
+        Case("a start where the slope is zero", walk, at_rest),
         Case("a ravine", walk_on_a_ravine, ravine),
     ],
 )
@@ -1413,6 +1707,28 @@ def curved(impl, x, T, Q, eps):
         return torch.einsum("ijk,i,j,k->", T, u, u, u) + u @ Q @ u + u.sum()
 
     return impl(f, x, eps)
+
+
+def steps_taken(impl, x, eps):
+    """How far from x the function is asked about, in steps."""
+    moves = []
+
+    def f(u):
+        moves.append((u - x).abs().max() / eps)
+        return (u.sin() * u.flip(0)).sum()
+
+    impl(f, x, eps)
+    moves = torch.stack(moves)
+    return {"largest": moves.max(), "least": moves[moves > 1e-9].min()}
+
+
+def steps_are_whole(outcome, _):
+    """One step for each difference: two where both move one entry, unless it is done at once."""
+    largest, least = float(outcome["largest"]), float(outcome["least"])
+    return {
+        "no point lies nearer than a step of the size asked for": least > 0.99,
+        "no point lies further than two of them": 0.99 < largest < 2.01,
+    }
 
 
 def curved_by_default(impl, x, Q):
@@ -1539,6 +1855,49 @@ numerical_hessian = Exercise(
             Summing the slopes mixes the rows up: differentiate each slope by itself.
             """,
         ),
+        Mistake.edits_of(
+            "eps ignored",
+            [
+                (
+                    "return numerical_gradient(f, u, eps)[i]",
+                    "return numerical_gradient(f, u, 1e-3)[i]",
+                ),
+                (
+                    "rows.append(numerical_gradient(slope, x, eps))",
+                    "rows.append(numerical_gradient(slope, x, 1e-3))",
+                ),
+            ],
+            "The step is the caller's to choose: yours is the same whatever eps is.",
+        ),
+        *slips(
+            "return torch.stack(rows)",
+            """
+            four times too large
+                return 4 * torch.stack(rows)
+            Each of the two differences spans two steps: four squared steps in all.
+
+            one triangle mirrored, diagonal and all
+                upper = torch.stack(rows).triu()
+                    return upper + upper.T
+            Mirroring the upper triangle counts the diagonal twice.
+            """,
+        ),
+        *written(
+            """
+            index looked up too late
+                def numerical_hessian(f, x, eps=1e-3):
+                    slopes = [lambda u: numerical_gradient(f, u, eps)[i] for i in range(len(x))]
+                    return torch.stack([numerical_gradient(slope, x, eps) for slope in slopes])
+            A function made in a loop looks the loop's variable up when it is called, and then it
+            is the
+            last one: every row is the same. Call it within the loop, or bind the index.
+
+            gradient of the slopes' sum
+                def numerical_hessian(f, x, eps=1e-3):
+                    return numerical_gradient(lambda u: numerical_gradient(f, u, eps).sum(), x, eps)
+            Summing the slopes mixes the rows up: differentiate each slope by itself.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -1584,9 +1943,16 @@ numerical_hessian = Exercise(
 @numerical_hessian.test(
     points=2.5,
     cases=[
-        Case("three variables", curved, polynomial(3), loosen=10),
-        Case("four variables", curved, polynomial(4), loosen=10),
+        Case("three variables", curved, polynomial(3), dtypes=(torch.float64,), loosen=10),
+        Case("four variables", curved, polynomial(4), dtypes=(torch.float64,), loosen=10),
         Case("one variable", curved, polynomial(1), loosen=10),
+        Case(
+            "steps of the size asked for",
+            steps_taken,
+            lambda make: {"x": make.normal(3), "eps": make.number(0.05, 0.1)},
+            observe=steps_are_whole,
+            dtypes=(torch.float64,),
+        ),
         Case(
             "with its own eps",
             curved_by_default,
@@ -1630,6 +1996,11 @@ def turned(*signs, tol=None):
         return {"hessian": H} if tol is None else {"hessian": H, "tol": tol}
 
     return inputs
+
+
+def exactly_tol(make):
+    sign = make.choice((-1.0, 1.0))
+    return {"hessian": torch.full((1, 1), 0.25 * sign, dtype=torch.float64), "tol": 0.25}
 
 
 def hidden_saddle(make):
@@ -1749,6 +2120,34 @@ classify_critical_point = Exercise(
             The determinant's test is for two variables. With more, look at every eigenvalue.
             """,
         ),
+        *slips(
+            SIGNS,
+            """
+            tolerance fixed
+                upwards, downwards = eigenvalues > 1e-6, eigenvalues < -1e-6
+            The tolerance is the caller's to choose: yours is the same whatever tol is.
+
+            a sign at the tolerance itself
+                upwards, downwards = eigenvalues >= tol, eigenvalues <= -tol
+            A curvature of exactly tol is still within it: it counts as flat.
+            """,
+        ),
+        Mistake(
+            "saddle by the product of the extremes",
+            "if upwards.any() and downwards.any():",
+            "if eigenvalues[0] * eigenvalues[-1] < -tol:",
+            "A product of two small curvatures is smaller still, and tol is not meant for it: "
+            "compare each "
+            "with tol.",
+        ),
+        Mistake.edits_of(
+            "names with a capital",
+            [
+                (f'return "{name}"', f'return "{name.capitalize()}"')
+                for name in ("minimum", "maximum", "saddle", "degenerate")
+            ],
+            "The names are spelled in small letters, as in the docstring.",
+        ),
     ],
     variants=variants(
         """
@@ -1822,6 +2221,8 @@ def test_tells_the_kinds(submission, case):
         Case("a valley that seems to fall", kind_of, turned(1, -FLAT), dtypes=(torch.float64,)),
         Case("a saddle with a flat way", kind_of, turned(1, FLAT, -1), dtypes=(torch.float64,)),
         Case("a coarser tolerance", kind_within, turned(1, 0.05, 1, tol=0.2)),
+        Case("a curvature of exactly the tolerance", kind_within, exactly_tol),
+        Case("a saddle that is gentle both ways", kind_of, turned(GENTLE / 4, -GENTLE / 4)),
         Case("a coarser tolerance, one way steep", kind_within, turned(20, 0.5, tol=0.2)),
         Case("a coarser tolerance that is met", kind_within, turned(-1, -1, tol=0.3)),
         Case("a plain", kind_of, lambda make: {"hessian": 0 * make.normal(3, 3)}),
