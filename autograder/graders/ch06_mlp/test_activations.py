@@ -65,6 +65,21 @@ AT_ZERO = Case("values close to zero, and zero", apply, lambda make: {
 DEVICE = [Case("a matrix", apply, of_x(3, 5))]
 
 
+def written_over(impl, x):
+    """A new tensor is the caller's to write into: where it is x itself, x changes."""
+    y = impl(x)
+    kept = y.clone()
+    y.fill_(-7.0)
+    return kept
+
+
+ALL_POSITIVE = Case(
+    "positive values alone, and the result written over",
+    written_over,
+    lambda make: {"x": make.uniform(3, 4, low=0.2, high=3.0)},
+)
+
+
 def slips(function, rows):
     """Mistakes told as expressions of x: ``(name, what is returned, hint)``.
 
@@ -135,6 +150,11 @@ sigmoid = Exercise(
         ("clipped at 20", "return 1 / (1 + torch.exp(-x.clamp(-20, 20)))", CLIPPED),
         ("a constant in the denominator", "return 1 / (1 + torch.exp(-x) + 1e-6)",
          "The denominator is never below 1, so it needs no epsilon, which only bends the curve."),
+        ("NaN replaced by 0", "return torch.nan_to_num(x.exp() / (1 + x.exp()), nan=0.0)",
+         "Replacing NaN hides the overflow: for large positive x the sigmoid is 1, and not 0. "
+         "Avoid the overflow instead."),
+        ("a rounded e", "return 1 / (1 + 2.718 ** (-x))",
+         "e has more digits than that: let the exponential function itself take the power."),
     ]),
     variants=ways("sigmoid(x)", {
         "the formula as it stands": "return 1 / (1 + torch.exp(-x))",
@@ -197,6 +217,8 @@ sigmoid_derivative = Exercise(
         ("overflowing quotient", "e = torch.exp(-x) ; return e / (1 + e) ** 2", OVERFLOW),
         ("denominator not squared", "e = torch.exp(-x.abs()) ; return e / (1 + e)",
          "The quotient rule squares the denominator."),
+        ("clipped at 20", "e = torch.exp(-x.clamp(-20, 20)) ; return e / (1 + e) ** 2",
+         CLIPPED),
     ]),
     variants=ways("sigmoid_derivative(x)", {
         "difference of value and square": "s = sigmoid(x) ; return s - s**2",
@@ -254,6 +276,10 @@ tanh = Exercise(
         ("sign turned", "return 1 - 2 * sigmoid(2 * x)", SIGN),
         ("clipped at 5", "a = torch.exp(2 * x.clamp(-5, 5)) ; return (a - 1) / (a + 1)",
          CLIPPED),
+        ("clipped at 3", "a = torch.exp(2 * x.clamp(-3, 3)) ; return (a - 1) / (a + 1)",
+         CLIPPED),
+        ("softsign", "return x / (1 + x.abs())",
+         "That is the softsign, a cousin without exponentials. It nears ±1 far more slowly."),
     ]),
     variants=ways("tanh(x)", {
         "with the sign put back":
@@ -358,6 +384,14 @@ relu = Exercise(
         ("sign turned", "return -x.clamp(min=0)", SIGN),
         ("mirrored", "return (-x).clamp(min=0)",
          "This keeps the negative entries and turns their sign: the positive ones are wanted."),
+        ("x itself where all is positive", "return x if (x >= 0).all() else x.clamp(min=0)",
+         "The values are right, but where nothing is negative you hand back x itself, and whoever "
+         "writes into one changes the other. Return a new tensor."),
+        ("the largest of all", "return x.max().clamp(min=0)",
+         "Each entry is compared with 0 by itself: yours is the largest entry of all."),
+        ("whole numbers", "return x.long().clamp(min=0).to(x.dtype)",
+         "Going through integers cuts the digits after the point off: positive entries stay as "
+         "they are."),
     ]),
     variants=ways("relu(x)", {
         "times a mask": "return x * (x > 0)",
@@ -369,7 +403,7 @@ relu = Exercise(
 )  # fmt: skip
 
 
-@relu.test(points=0.5, cases=[*VALUES, AT_ZERO, TAILS[0]])
+@relu.test(points=0.5, cases=[*VALUES, AT_ZERO, TAILS[0], ALL_POSITIVE])
 def test_relu_keeps_what_is_positive(submission, case):
     """Keeps what is positive"""
     submission.matches_reference(case)
@@ -403,6 +437,7 @@ SLOPES = [
     Case("a slope above 1", apply, with_slope(1.5, 3.0, 2, 3, 4)),
     Case("a slope below 0", apply, with_slope(-0.9, -0.2, 8)),
     Case("zeros, and values nearer to zero than the slope", apply, at_the_corner),
+    ALL_POSITIVE,
 ]
 LEAKY_DEVICE = [Case("a matrix and a slope", apply, with_slope(0.1, 0.6, 3, 4))]
 LEAKY = "leaky_relu(x, negative_slope=0.01)"
@@ -436,6 +471,16 @@ leaky_relu = Exercise(
         ("in place", "x[x < 0] *= negative_slope ; return x", IN_PLACE),
         ("magnitude of the slope", "return torch.where(x > 0, x, abs(negative_slope) * x)",
          "The slope may be negative, and then it is used with its sign."),
+        ("a slope of 0 taken for none",
+         "a = negative_slope or 0.01 ; return torch.where(x > 0, x, a * x)",
+         "A slope of 0 is a slope too, and `or` takes it for a missing one."),
+        ("slope kept between 0 and 1",
+         "a = min(max(negative_slope, 0.0), 1.0) ; return torch.where(x > 0, x, a * x)",
+         "The slope may be any number: values below 0 or above 1 are used as they are."),
+        ("x itself where all is positive",
+         "return x if (x >= 0).all() else torch.where(x > 0, x, negative_slope * x)",
+         "The values are right, but where nothing is negative you hand back x itself, and whoever "
+         "writes into one changes the other. Return a new tensor."),
     ]),
     variants=ways(LEAKY, {
         "two clamps": "return x.clamp(min=0) + negative_slope * x.clamp(max=0)",
@@ -497,6 +542,13 @@ leaky_relu_derivative = Exercise(
          "The sign of the output tells the side only for positive slopes. Ask x itself."),
         ("leak added on both sides", "return (x > 0).to(x.dtype) + negative_slope",
          "The positive side has the slope 1 alone: the leak belongs to the other side."),
+        ("a slope of 0 taken for none",
+         "a = negative_slope or 0.01 ; return torch.where(x > 0, torch.ones_like(x), "
+         "torch.full_like(x, a))",
+         "A slope of 0 is a slope too, and `or` takes it for a missing one."),
+        ("output over input", "return leaky_relu(x, negative_slope) / x",
+         "At 0 the quotient is 0/0, which is NaN. The sign of x alone tells the slope: nothing "
+         "needs dividing."),
     ]),
     variants=ways(LEAKY_SLOPE, {
         "filled, then masked": "y = torch.full_like(x, negative_slope) ; y[x > 0] = 1 ; return y",
@@ -534,6 +586,7 @@ def gelu_errors(impl, x):
     return {
         "another name": raised(lambda: impl(x, approximate="sigmoid"), ValueError),
         "an upper-case name": raised(lambda: impl(x, approximate="Tanh"), ValueError),
+        "no name": raised(lambda: impl(x, approximate=None), ValueError),
     }
 
 
@@ -580,6 +633,27 @@ gelu = Exercise(
          "`approximate` has no effect here: with \"tanh\" the approximation is asked for."),
         ("other names accepted", ("raise ValueError", "return x  # ValueError"),
          "An unknown `approximate` should raise a ValueError, not return something."),
+        ("root and quotient mixed up", ("math.sqrt(2 / math.pi)", "math.sqrt(2) / math.pi"),
+         "In the approximation's factor the root is over the whole quotient: √(2/π), not √2/π."),
+        ("a rounded constant", ("0.044715", "0.0447"),
+         "The approximation's constant has more digits: 0.044715."),
+        ("a sigmoid in the approximation", (APPROXIMATED, "x * torch.sigmoid(1.702 * x)"),
+         "That is the paper's other approximation. \"tanh\" asks for the one with a hyperbolic "
+         "tangent."),
+        ("overflow in the approximation", (APPROXIMATED,
+          "0.5 * x * (1 + (inner.exp() - (-inner).exp()) / (inner.exp() + (-inner).exp()))"),
+         OVERFLOW),
+        ("any case accepted", ("approximate == \"tanh\"", "approximate.lower() == \"tanh\""),
+         "The names are as they are spelled: anything else, upper case included, is a ValueError."),
+        ("None accepted", ("approximate == \"none\"", "approximate in (None, \"none\")"),
+         "None is not the name \"none\": anything but the two names is a ValueError."),
+        ("another error", ("raise ValueError", "raise KeyError"),
+         "An error is raised, but of another class: the docstring asks for a ValueError."),
+        ("in place", ("x / math.sqrt(2)", "x.div_(math.sqrt(2))"),
+         IN_PLACE),
+        ("root of two in float32", ("math.sqrt(2))", "torch.tensor(2.0).sqrt())"),
+         "A tensor made of a plain number is float32: its root of 2 has only seven digits. Take "
+         "the root as a number, or make the tensor like x."),
     ]] + [
         Mistake.edits_of("always approximated", [
             (f"return {EXACT}", "pass"),
@@ -674,6 +748,11 @@ gelu_derivative = Exercise(
          "for."),
         ("the function itself", ("cdf + x * density", "x * cdf"),
          "That is gelu itself. Its slope has two terms."),
+        ("root of two times pi", ("math.sqrt(2 * math.pi)", "(math.sqrt(2) * math.pi)"),
+         "The root in the normal density is over the whole product: √(2π), not √2·π."),
+        ("logistic in place of the normal",
+         ("cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))", "cdf = sigmoid(1.702 * x)"),
+         "The weight here is the normal distribution's Φ, exactly, not a sigmoid that is near it."),
     ]],
     variants=ways("gelu_derivative(x)", {
         "through the normal distribution":
@@ -725,6 +804,10 @@ silu = Exercise(
          "The weight is the sigmoid itself, not its slope."),
         ("only where positive", "return (x * sigmoid(x)).clamp(min=0)",
          "SiLU dips below 0 for negative x: nothing is cut off."),
+        ("x squared", "return x**2 * sigmoid(x)",
+         "x is multiplied by its sigmoid once: yours has one factor x too many."),
+        ("x times the sigmoid of a square", "return x * sigmoid(x * x)",
+         "The sigmoid is taken of x itself: its square has lost the sign."),
     ]),
     variants=ways("silu(x)", {
         "a quotient": "return x / (1 + torch.exp(-x))",
@@ -772,6 +855,9 @@ silu_derivative = Exercise(
          "The slope of the factor x is 1: the first term is the sigmoid alone."),
         ("overflowing quotient",
          "e = torch.exp(x) ; return e * (1 + e + x) / (1 + e) ** 2", OVERFLOW),
+        ("overflowing quotient of falling exponentials",
+         "e = torch.exp(-x) ; return (1 + e + x * e) / (1 + e) ** 2",
+         OVERFLOW),
     ]),
     variants=ways("silu_derivative(x)", {
         "product rule as it stands": "return sigmoid(x) + x * sigmoid_derivative(x)",
@@ -865,6 +951,9 @@ saturated_share = Exercise(
          "The share takes the dtype of x: .float() always makes float32."),
         ("slope at a mean", (FLAT, "derivative(x - x.mean(dim=0)).abs() < threshold"),
          "x is used as it is: nothing is subtracted from it."),
+        ("an axis left over", (MEAN, "flat.to(x.dtype).mean(dim=0, keepdim=True)"),
+         "The shares should have shape (units,): the axis of the examples is still there, with "
+         "length 1."),
     ]],
     variants=ways("saturated_share(x, derivative, threshold=0.01)", {
         "counted and divided":
@@ -908,7 +997,7 @@ def mostly_negative(make, *shape):
     flat = x.view(-1, shape[-1])
     kinds = make.permutation(shape[-1])
     flat[-1, kinds[0]] = 0.3  # alive on the last example alone
-    flat[0, kinds[1]] = 0.2  # and on the first alone
+    flat[0, kinds[1]] = 1e-9  # and on the first alone, by very little
     flat[:, kinds[2]] = 0.0  # at the corner: no example switches it on
     flat[:, kinds[3]] = flat[:, kinds[3]].abs()  # alive throughout
     flat[0, kinds[4]] = 50.0  # alive, and positive on average
@@ -960,6 +1049,18 @@ dead_units = Exercise(
          "This is how many are dead. The docstring asks which ones."),
         ("numbers in place of bools", "1.0 * (pre_activations <= 0).flatten(0, -2).all(dim=0)",
          "The right entries as numbers: the result should be bool."),
+        ("over all the units of an example", "(pre_activations <= 0).flatten(0, -2).all(dim=1)",
+         "This looks for examples that switch no unit on. The answer has one entry for each unit."),
+        ("numbers of the dead ones",
+         "(pre_activations <= 0).flatten(0, -2).all(dim=0).nonzero().flatten()",
+         "These are the places of the dead units. The docstring asks for one bool a unit."),
+        ("units cut out of the rows",
+         "(pre_activations <= 0).reshape(pre_activations.shape[-1], -1).all(dim=1)",
+         "reshape does not turn a tensor round: the units are the last dimension, so keep them "
+         "last when you join the others."),
+        ("dead within a tolerance",
+         "pre_activations.flatten(0, -2).clamp(min=0).sum(dim=0) < 1e-6",
+         "One positive example is enough, however small it is: compare with 0 itself."),
     ]],
     variants=ways("dead_units(pre_activations)", {
         "the largest": "return pre_activations.flatten(0, -2).max(dim=0).values <= 0",
