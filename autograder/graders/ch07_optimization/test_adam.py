@@ -102,8 +102,10 @@ def arguments_after(impl, names, param, grad, memory, **options):
     before = [value.clone() for value in (param, grad, *memory)]
     results = impl(param, grad, *memory, **options)
     same = map(torch.equal, before, (param, grad, *memory))
+    passed = {id(value) for value in (param, grad, *memory)}
     return {
         "shapes of the results": [list(result.shape) for result in results],
+        "every result is a new tensor": all(id(result) not in passed for result in results),
         **{f"{name} is left as it was": fact for name, fact in zip(names, same, strict=True)},
     }
 
@@ -382,6 +384,27 @@ adagrad_step = Exercise(
             ],
             f"The param and the memory that were passed in have changed. {IN_PLACE}",
         ),
+        Mistake(
+            "eps always at its default",
+            "+ eps)",
+            "+ 1e-10)",
+            "The argument eps has no effect where it is given: use it instead of its default.",
+        ),
+        Mistake(
+            "lr in the sum",
+            "state_sum = state_sum + grad**2",
+            "state_sum = state_sum + (lr * grad) ** 2",
+            "The learning rate has come into the sum, where it divides itself away: the sum is of "
+            "the squared gradients as they came, and lr scales only the step.",
+        ),
+        Mistake(
+            "nothing new without a gradient",
+            "state_sum = state_sum + grad**2",
+            "if not grad.any():\n        return param, state_sum\n"
+            "    state_sum = state_sum + grad**2",
+            "Where every gradient is zero the very tensors that were passed in come back. The "
+            "values are right, but the results are to be new tensors, whatever the gradient is.",
+        ),
     ],
     variants=[
         Variant(
@@ -494,7 +517,12 @@ def test_adagrad_takes_what_it_is_given(submission, case):
             "after one step",
             arguments_after,
             lambda make: warm(make, 3, 2, names=ADAGRAD_NAMES, lr=0.3, eps=0.2),
-        )
+        ),
+        Case(
+            "after a step in which every gradient is zero",
+            arguments_after,
+            lambda make: warm(make, 3, 2, names=ADAGRAD_NAMES) | {"grad": torch.zeros(3, 2)},
+        ),
     ],
 )
 def test_adagrad_leaves_its_arguments(submission, case):
@@ -610,6 +638,48 @@ rmsprop_step = Exercise(
             "(square_avg.sqrt() + eps)",
             "((square_avg / (1 - alpha)).sqrt() + eps)",
             "RMSprop does not correct its average for the start at zero; that is Adam's addition.",
+        ),
+        Mistake(
+            "average starts with the first square",
+            f"square_avg = {AVERAGE}",
+            f"square_avg = {AVERAGE} if square_avg.any() else grad**2",
+            "The first step is no exception: the average starts at zero, and the first square gets "
+            "the weight of a new square, too.",
+        ),
+        Mistake(
+            "first step corrected",
+            "(square_avg.sqrt() + eps)",
+            "((square_avg / (1 if memory.any() else 1 - alpha)).sqrt() + eps)",
+            "RMSprop does not correct its average for the start at zero, not even in the first "
+            "step; that is Adam's addition.",
+            edits=[
+                (f"square_avg = {AVERAGE}", f"memory = square_avg\n    square_avg = {AVERAGE}"),
+                (
+                    "(square_avg.sqrt() + eps)",
+                    "((square_avg / (1 if memory.any() else 1 - alpha)).sqrt() + eps)",
+                ),
+            ],
+        ),
+        Mistake(
+            "centred",
+            "(1 - alpha) * grad**2",
+            "(1 - alpha) * (grad - grad.mean()) ** 2",
+            "The average is of the gradients' plain squares: nothing is subtracted from them first "
+            "(this RMSprop is not centred).",
+        ),
+        Mistake(
+            "roots averaged",
+            AVERAGE,
+            "(alpha * square_avg.sqrt() + (1 - alpha) * grad.abs()) ** 2",
+            "The average is of the squares. The root comes afterwards: a mean of sizes, squared, "
+            "is smaller than the mean of the squares.",
+        ),
+        Mistake(
+            "gradient squared in place",
+            f"square_avg = {AVERAGE}\n    {RMSPROP_STEP}",
+            f"step = lr * grad\n    square_avg = {AVERAGE.replace('grad**2', 'grad.pow_(2)')}\n"
+            f"    {RMSPROP_STEP.replace('lr * grad', 'step')}",
+            f"The grad that was passed in has changed: it holds its squares now. {IN_PLACE}",
         ),
         Mistake(
             "gradient averaged, too",
@@ -1023,6 +1093,13 @@ adam_step = Exercise(
             "if t > 1:\n        m_hat, v_hat = m, v\n    " + STEP,
             "The correction belongs to every step; it fades by itself as t grows.",
         ),
+        Mistake(
+            "only early steps corrected",
+            STEP,
+            "if t >= 10:\n        m_hat, v_hat = m, v\n    " + STEP,
+            "The correction stops after some steps. It belongs to every step, and it fades by "
+            "itself as t grows; with a large beta that takes very long.",
+        ),
         Mistake.edits_of(
             "v corrected after the root",
             [("v / (1 - beta2**t)", "v"), ("v_hat.sqrt()", "v_hat.sqrt() / (1 - beta2**t)")],
@@ -1239,7 +1316,11 @@ adam_step = Exercise(
     cases=[
         Case("in the first step", one_step, lambda make: fresh(make, 3, 5, t=1, **ADAM_HYPER)),
         Case("in the second step", one_step, lambda make: warm(make, 4, 3, t=2, **ADAM_HYPER)),
-        Case("in a later step", one_step, lambda make: warm(make, 2, 7, t=5, **ADAM_HYPER)),
+        Case(
+            "in a step long after the start",
+            one_step,
+            lambda make: warm(make, 2, 7, t=150, **ADAM_HYPER | {"betas": (0.98, 0.995)}),
+        ),
         Case(
             "through five steps from the start",
             steps_in_a_row,
@@ -1408,6 +1489,20 @@ adamw_step = Exercise(
             "weight_decay has no effect: this is plain Adam.",
         ),
         Mistake(
+            "vectors not decayed",
+            DECAY,
+            f"{DECAY} * (param.dim() > 1)",
+            "Parameters of one dimension do not decay. Which parameters do is for the caller to "
+            "choose; this function decays whatever it is given.",
+        ),
+        Mistake(
+            "no decay without a gradient",
+            DECAY,
+            f"{DECAY} * (grad != 0)",
+            "Elements whose gradient is zero do not decay. The decay does not depend on the "
+            "gradient at all: every element decays in every step.",
+        ),
+        Mistake(
             "decay after the step",
             f"{DECAY}\n    return {CALL}",
             "new, m, v = adam_step(param, grad, m, v, t, lr, betas, eps)\n"
@@ -1571,7 +1666,11 @@ adamw_step = Exercise(
     cases=[
         Case("in the first step", one_step, lambda make: fresh(make, 3, 5, t=1, **ADAMW_HYPER)),
         Case("in the second step", one_step, lambda make: warm(make, 4, 3, t=2, **ADAMW_HYPER)),
-        Case("in a later step", one_step, lambda make: warm(make, 2, 7, t=5, **ADAMW_HYPER)),
+        Case(
+            "in a step long after the start",
+            one_step,
+            lambda make: warm(make, 2, 7, t=150, **ADAMW_HYPER | {"betas": (0.98, 0.995)}),
+        ),
         Case(
             "through five steps from the start",
             steps_in_a_row,
@@ -1800,6 +1899,16 @@ def resumed(impl, start, sizes, groups, gradients, later, before=(), **options):
     return result
 
 
+def reloaded(impl, start, sizes, groups, gradients, stepped, **options):
+    """What another optimizer's own snapshot says after it has loaded one."""
+    params, twins = leaves(start), leaves(start)
+    optimizer = impl(grouped(params, sizes, groups), **options)
+    feed(optimizer, params, gradients)
+    other = impl(grouped(twins, sizes, [{} for _ in sizes]))
+    other.load_state_dict(optimizer.state_dict())
+    return contents(other.state_dict(), stepped)
+
+
 def refused(impl, start, sizes, other_sizes):
     saved = impl(grouped(leaves(start), sizes, [{} for _ in sizes])).state_dict()
     other = impl(grouped(leaves(start), other_sizes, [{} for _ in other_sizes]))
@@ -1824,6 +1933,7 @@ GROUPS = {  # each hyperparameter is some groups' own and some group's default
     "weight_decay": 0.2,
     **OPTIONS,
 }
+UNDECAYED = {**GROUPS, "groups": [{"weight_decay": 0.0}, *GROUPS["groups"][1:]]}
 CHANGED = [
     {"lr": 0.05, "weight_decay": 0.7},
     {"betas": (0.7, 0.6), "eps": 0.4},
@@ -1962,6 +2072,14 @@ Adam = Exercise(
             ],
             "A group that says nothing about a hyperparameter takes it from the constructor's "
             "arguments; yours has none then.",
+        ),
+        Mistake(
+            "zero taken for missing",
+            GROUP,
+            '{**{k: group.get(k) or d for k, d in defaults.items()}, "params": '
+            'list(group["params"])}',
+            "A group that says 0 means 0 (no weight decay on biases, say); here it gets the "
+            "constructor's value. Ask whether the key is there, not whether its value is true.",
         ),
         Mistake(
             "hyperparameters leak into later groups",
@@ -2354,6 +2472,49 @@ Adam = Exercise(
             ],
             "The snapshot's groups lack their hyperparameters.",
         ),
+        *(
+            Mistake.edits_of(
+                f"{name} not saved",
+                [
+                    (
+                        '{**group, "params": [number[param] for param in group["params"]]}',
+                        f"{{k: v for k, v in group.items() if k not in ('{name}', 'params')}}"
+                        ' | {"params": [number[param] for param in group["params"]]}',
+                    ),
+                    ("{**saved, ", "{**group, **saved, "),
+                ],
+                f"The snapshot's groups lack {name}: all hyperparameters of a group belong to it.",
+            )
+            for name in OF_GROUP
+        ),
+        Mistake(
+            "only the groups' numbers start anew",
+            '[number[param] for param in group["params"]]',
+            'list(range(len(group["params"])))',
+            "In the snapshot's groups the parameters of every group are counted from 0, while the "
+            "states count through all groups: both use the same numbers.",
+        ),
+        Mistake(
+            "snapshot emptied by loading",
+            '{**saved, "params": group["params"]}',
+            '{"params": (saved.pop("params"), group["params"])[1], **saved}',
+            "Loading takes something out of the snapshot that it was given, so that it cannot be "
+            "loaded again: work on a copy.",
+        ),
+        Mistake.edits_of(
+            "tensors of another dtype after loading",
+            [
+                (
+                    LOAD,
+                    LOAD.replace(
+                        "deepcopy(state)",
+                        "{k: v if k == 'step' else v.float() for k, v in state.items()}",
+                    ),
+                )
+            ],
+            "After loading, the moments are in another dtype than in the snapshot: copy them as "
+            "they are.",
+        ),
         Mistake(
             "snapshot shared after loading",
             LOAD,
@@ -2431,6 +2592,25 @@ Adam = Exercise(
                 ("strict=True", "strict=False"),
             ],
             "The parameters are counted all together: compare them group by group.",
+        ),
+        Mistake(
+            "groups counted, and parameters all together",
+            "if saved_sizes != sizes:",
+            "if (len(saved_sizes), sum(saved_sizes)) != (len(sizes), sum(sizes)):",
+            "The groups are counted, and the parameters of all of them together: two groups of "
+            "other sizes still pass. Compare group by group.",
+        ),
+        Mistake.edits_of(
+            "groups compared only as far as both go",
+            [
+                (
+                    "if saved_sizes != sizes:",
+                    "if any(a != b for a, b in zip(saved_sizes, sizes)):",
+                ),
+                ("strict=True", "strict=False"),
+            ],
+            "The groups are compared one by one, but not counted: zip stops with the shorter list, "
+            "so that missing groups are not noticed.",
         ),
     ],
     variants=[
@@ -2715,6 +2895,11 @@ def test_adam_trains_one_group(submission, case):
             lambda make: training(make, 3, **GROUPS),
         ),
         case(
+            "where a group's own weight decay is zero",
+            several_groups,
+            lambda make: training(make, 3, **UNDECAYED),
+        ),
+        case(
             "given by generators",
             several_groups,
             lambda make: training(make, 3, once=True, **GROUPS),
@@ -2823,6 +3008,13 @@ def test_adam_handles_gradients(submission, case):
             resumed,
             lambda make: training(make, 2, later=[some(make, 2), some(make, 3)], **GROUPS),
         ),
+        Case(
+            "its contents, loaded and saved again, in double precision",
+            reloaded,
+            lambda make: training(make, 2, stepped=[0, 1, 2, 3], **GROUPS),
+            dtypes=(torch.float64,),
+            loosen=1e6,
+        ),
     ],
 )
 def test_adam_saves_and_resumes(submission, case):
@@ -2839,6 +3031,16 @@ def test_adam_saves_and_resumes(submission, case):
             "a snapshot with another number of groups",
             refused,
             lambda make: untrained(make, sizes=[2, 2], other_sizes=[4]),
+        ),
+        case(
+            "a snapshot with a group more",
+            refused,
+            lambda make: untrained(make, sizes=[1, 2, 1], other_sizes=[1, 2]),
+        ),
+        case(
+            "a snapshot with a group less",
+            refused,
+            lambda make: untrained(make, sizes=[3], other_sizes=[3, 1]),
         ),
         case(
             "a snapshot with groups of other sizes",
@@ -2864,7 +3066,7 @@ def test_adam_refuses(submission, case):
             "training three groups",
             several_groups,
             lambda make: training(make, 3, without=[(0, 0), (1, 3)], **GROUPS),
-        )
+        ),
     ],
 )
 def test_adam_follows_the_device(submission, case):
