@@ -592,6 +592,35 @@ dropout_forward = Exercise(
             "No gradient reaches x: something detaches it from the graph on the way.",
         ),
         Mistake(
+            "one draw for a whole row",
+            RAND,
+            "torch.rand(*x.shape[:-1], 1, generator=generator, device=x.device).expand_as(x)",
+            "All values along the last dimension share one draw, and are dropped or kept together. "
+            "Every element has a draw of its own.",
+        ),
+        Mistake(
+            "a factor of two, whatever p is",
+            SCALE,
+            "2.0",
+            "Your kept values are doubled whatever p is. That is right at p = 0.5 only.",
+        ),
+        Mistake(
+            "the caller's generator seeded again",
+            "    mask = torch.rand",
+            "    if generator is not None:\n"
+            "        generator.manual_seed(generator.initial_seed())\n"
+            "    mask = torch.rand",
+            "Your function sets the caller's generator back to its seed, so that every call with "
+            "it draws the same mask. Only draw from it: seeding is the caller's business.",
+        ),
+        Mistake(
+            "cut off from the graph in evaluation",
+            "return x, torch",
+            "return x.detach(), torch",
+            "In evaluation no gradient reaches x: something detaches it. The identity lets "
+            "gradients through, too.",
+        ),
+        Mistake(
             "scaled by what was in fact kept",
             "x * mask * scale",
             "x * mask / mask.to(x.dtype).mean().clamp(min=1e-9)",
@@ -822,6 +851,7 @@ def test_refuses_what_is_no_probability(submission, case):
         Case("p = 0", forward_without_chance, drawn(6, 4, p=0.0, zeros=False), naming_nan),
         Case("p = 1", forward_without_chance, drawn(6, 4, p=1.0, zeros=False), naming_nan),
         Case("evaluation", forward_without_chance, drawn(3, 5, p=1.0, training=False), naming_nan),
+        Case("training", one_draw, drawn(60, 40, p=0.4), facts_of_draw),
     ],
 )
 def test_forward_follows_the_device(submission, case):
@@ -885,6 +915,21 @@ dropout_backward = Exercise(
             "grad_output * mask",
             "grad_output * ~mask",
             "True in the mask means kept: that is where the gradient flows.",
+        ),
+        Mistake(
+            "gradient passed on whole at p = 1",
+            "    scale = 0.0 if p == 1",
+            "    if p == 1:\n        return grad_output\n    scale = 0.0 if p == 1",
+            "At p = 1 in training everything was dropped, and so no gradient reaches x.",
+        ),
+        Mistake(
+            "filled into a new tensor of another dtype",
+            "return grad_output * mask * scale",
+            "gradient = torch.zeros(grad_output.shape)\n"
+            "    gradient[mask] = grad_output[mask] * scale\n"
+            "    return gradient",
+            "You fill a tensor that torch.zeros has made: it is float32 on the CPU, whatever "
+            "grad_output is. Make it like grad_output.",
         ),
         Mistake(
             "fresh mask",
@@ -1251,6 +1296,41 @@ dropout_module = Exercise(
             "dropout_forward(x, 0.5, self.training)",
             "The share that is dropped does not follow p: is 0.5 written into forward?",
         ),
+        Mistake.edits_of(
+            "the factor of the first p kept",
+            [
+                (
+                    "        self.p = p",
+                    "        self.p = p\n        self.scale = 0.0 if p == 1 else 1 / (1 - p)",
+                ),
+                (
+                    f"output, _ = {FORWARD}\n        return output",
+                    f"_, mask = {FORWARD}\n"
+                    "        return x * mask * self.scale if self.training else x",
+                ),
+            ],
+            "The factor 1/(1-p) is computed once, when the layer is made. After a new `p` the "
+            "share that is dropped follows it, and the factor does not.",
+        ),
+        Mistake.edits_of(
+            "a buffer for the mask",
+            [
+                (
+                    "        self.p = p",
+                    '        self.p = p\n        self.register_buffer("mask", torch.ones(1))',
+                )
+            ],
+            "The layer keeps a buffer, so that its state_dict is not empty. A mask belongs to one "
+            "call, and there is nothing to save.",
+        ),
+        Mistake(
+            "mask made on the CPU",
+            f"output, _ = {FORWARD}\n        return output",
+            "if not self.training or self.p == 0:\n            return x\n"
+            "        if self.p == 1:\n            return x * 0\n"
+            "        return x * (torch.rand(x.shape) >= self.p) / (1 - self.p)",
+            "Tensors made without a device land on the CPU: make the mask where x is.",
+        ),
         Mistake(
             "output and mask returned",
             f"output, _ = {FORWARD}\n        return output",
@@ -1604,7 +1684,13 @@ def test_layer_at_the_ends(submission, case):
             layer_without_chance,
             lambda make: dict(x=make.away_from_zero(6, 4)),
             naming_nan,
-        )
+        ),
+        Case(
+            "training, some are dropped",
+            default_layer,
+            lambda make: dict(x=make.away_from_zero(60, 40)),
+            facts_of_output,
+        ),
     ],
 )
 def test_layer_follows_the_device(submission, case):
@@ -1865,6 +1951,42 @@ def misplaced(activation, output, result):
             "The hidden layers have another activation than the docstring's.",
         ),
         Mistake(
+            "leaky ReLU for the activation",
+            activation,
+            "nn.LeakyReLU()",
+            "The hidden layers have another activation than the docstring's.",
+        ),
+        Mistake(
+            "one hidden layer used again and again",
+            layer,
+            "if not layers:\n"
+            f"                layers += [{linear}, {activation}, Dropout(p)]\n"
+            "            layers += layers[:3]",
+            "One linear layer stands for all hidden layers. Each of them has weights of its own: "
+            "make a new layer for each entry of `hidden`.",
+        ),
+        Mistake(
+            "the hidden layers normalised as well",
+            f"{activation}, Dropout(p)]",
+            f"nn.LayerNorm(fan_out, elementwise_affine=False), {activation}, Dropout(p)]",
+            "Something normalises the hidden layers. The docstring's have an affine map, an "
+            "activation and dropout, and nothing else.",
+        ),
+        Mistake(
+            "a parameter that nothing uses",
+            "        self.output = ",
+            "        self.scale = nn.Parameter(torch.ones(1))\n        self.output = ",
+            "The model has parameters that the docstring does not list: only the affine maps have "
+            "any.",
+        ),
+        Mistake(
+            "x cast to single precision",
+            "self.hidden(x))",
+            "self.hidden(x.float()))",
+            "Something turns the inputs into float32, and a model in double precision cannot take "
+            "them. Leave x in its dtype: it is that of the weights.",
+        ),
+        Mistake(
             "only the first hidden width used",
             "[in_features, *hidden]",
             "[in_features, *hidden[:1]]",
@@ -1909,6 +2031,18 @@ dropout_classifier = Exercise(
             "p: float = 0.5",
             "p: float = 0.2",
             "The stub's signature gives p another default than yours.",
+        ),
+        Mistake(
+            "the regressor's default for p",
+            "p: float = 0.5",
+            "p: float = 0.1",
+            "The stub's signature gives p another default than yours: 0.1 is the regressor's.",
+        ),
+        Mistake(
+            "a batch of one squeezed",
+            "return logits",
+            "return logits.squeeze()",
+            "A batch of one loses its batch axis: something squeezes every axis of size one.",
         ),
         Mistake(
             "softmax on the logits",
@@ -2503,6 +2637,45 @@ ensemble_mean = Exercise(
             "The mask that drops every unit is missing: it is one of the 2ⁿ too.",
         ),
         Mistake(
+            "empty mask left out, the others weighted up",
+            "    return mean",
+            "    mean = mean - p**n * head(torch.zeros_like(h))\n    return mean / (1 - p**n)",
+            "The mask that drops every unit is missing, and the others' probabilities are made to "
+            "add up to 1 without it. It is one of the 2ⁿ masks too.",
+        ),
+        Mistake.edits_of(
+            "one unit in every mask",
+            [
+                ("product((0, 1), repeat=n)", "product((0, 1), repeat=n - 1)"),
+                ("h.new_tensor(kept)", "h.new_tensor((1, *kept))"),
+            ],
+            "You go through half of the masks only: one unit is in every one of them. All n units "
+            "may be dropped, which gives 2ⁿ masks.",
+        ),
+        Mistake(
+            "scaled by the share that is kept",
+            "head(h * mask * scale)",
+            "head(h * mask * (n / max(sum(kept), 1) if p < 1 else 0.0))",
+            "You scale by n/|m|, the units there are over those that this mask keeps. The factor "
+            "of inverted dropout follows from p alone and is the same for every mask.",
+        ),
+        Mistake(
+            "factor infinite at p = 1",
+            SCALE,
+            'float("inf") if p == 1 else 1 / (1 - p)',
+            "At p = 1 an infinite factor meets units of 0, which is NaN. No unit is ever kept "
+            "there: the factor may be any number.",
+        ),
+        Mistake(
+            "geometric mean",
+            "        mean = mean + probability * head(h * mask * scale)\n    return mean",
+            "        logs = head(h * mask * scale).abs().clamp(min=1e-30).log()\n"
+            "        mean = mean + probability * logs\n"
+            "    return mean.exp()",
+            "You average logarithms and take the exponential: that is a geometric mean. The "
+            "outputs themselves are averaged.",
+        ),
+        Mistake(
             "full mask left out",
             "        mask = h.new_tensor(kept)",
             "        if all(kept):\n            continue\n        mask = h.new_tensor(kept)",
@@ -2713,7 +2886,9 @@ def scripted_passes(impl, x, script, samples, modes):
     for name, module in model.watched().items():
         if name != "the model itself":
             module.training = modes[name]
-    mean, std = impl(model, x, samples)
+    with torch.enable_grad():
+        mean, std = impl(model, x, samples)
+        recording = torch.is_grad_enabled()
     in_training = {
         f"passes with {name} in training mode": sum(call[name] for call in calls)
         for name in model.watched()
@@ -2729,9 +2904,18 @@ def scripted_passes(impl, x, script, samples, modes):
         **after,
         "mean": mean,
         "standard deviation": std,
+        "gradients are recorded afterwards as before": recording,
         "mean requires a gradient": mean.requires_grad,
         "standard deviation requires a gradient": std.requires_grad,
     }
+
+
+def facts_of_agreement(outcome, inputs):
+    """The outcome where all passes are the same, rounding aside."""
+    std = outcome["standard deviation"]
+    fits = isinstance(std, Tensor) and std.shape == inputs["script"].shape[1:]
+    zero = {"standard deviation": bool((std < 0.01).all())} if fits else {}
+    return naming_nan(outcome, inputs) | zero
 
 
 def passes_without_weights(impl, x, weight, samples):
@@ -2777,7 +2961,7 @@ def facts_of_real_passes(outcome, inputs):
     return facts
 
 
-def script_of(*shape, samples, model, norm, dropout, nested):
+def script_of(*shape, samples, model, norm, dropout, nested, alike=False):
     modes = {
         "the model itself": model,
         "a batch norm": norm,
@@ -2786,7 +2970,9 @@ def script_of(*shape, samples, model, norm, dropout, nested):
     }
     return lambda make: dict(
         x=make.normal(shape[0], 6),
-        script=make.normal(2 * samples + 3, *shape, mean=0.5),
+        script=make.normal(1 if alike else 2 * samples + 3, *shape, mean=0.5)
+        .expand(2 * samples + 3, *shape)
+        .clone(),
         samples=samples,
         modes=modes,
     )
@@ -2921,6 +3107,42 @@ mc_dropout_predict = Exercise(
             "range(samples)",
             "range(max(samples - 1, 1))",
             "There is one pass fewer than asked for.",
+        ),
+        Mistake(
+            "a pass to warm up",
+            f"        passes = {PASSES}",
+            f"        model(x)\n        passes = {PASSES}",
+            "The model is called once more than asked for: a call before the passes whose output "
+            "is thrown away.",
+        ),
+        Mistake(
+            "mean absolute deviation",
+            RETURN,
+            "mean = passes.mean(dim=0)\n    return mean, (passes - mean).abs().mean(dim=0)",
+            "You average the absolute distances from the mean. The standard deviation is the root "
+            "of the mean squared distance.",
+        ),
+        Mistake(
+            "mean square less squared mean, which rounding makes negative",
+            RETURN,
+            "mean = passes.mean(dim=0)\n"
+            "    return mean, (passes.square().mean(dim=0) - mean.square()).sqrt()",
+            "Where the passes agree, the mean square less the squared mean is rounding error, "
+            "sometimes below zero, and its root is NaN. Subtract the mean before you square.",
+        ),
+        Mistake(
+            "softmax of the passes",
+            PASSES,
+            "torch.stack([model(x).softmax(dim=-1) for _ in range(samples)])",
+            "You summarise a softmax of the outputs. The mean and the deviation asked for are "
+            "those of model(x) as it is.",
+        ),
+        Mistake(
+            "recording left switched off",
+            "    with torch.no_grad():\n        passes = ",
+            "    torch.set_grad_enabled(False)\n    passes = ",
+            "Afterwards nothing records a graph any more, anywhere in the program: switch "
+            "recording off for the passes only, with a context that ends.",
         ),
         Mistake(
             "one pass too many",
@@ -3153,6 +3375,12 @@ mc_dropout_predict = Exercise(
             script_of(3, 2, 4, samples=5, model=False, norm=True, dropout=True, nested=False),
         ),
         Case("one pass", scripted_passes, script_of(3, 2, samples=1, **TRAINING), naming_nan),
+        Case(
+            "passes that agree",
+            scripted_passes,
+            script_of(6, 8, samples=3, alike=True, **TRAINING),
+            facts_of_agreement,
+        ),
     ],
 )
 def test_summarises_the_passes(submission, case):
