@@ -155,6 +155,13 @@ padding_mask = Exercise(
             "Every sequence got the mask of the longest one. Each row of the batch has a length "
             "of its own.",
         ),
+        Mistake(
+            "one real position in an empty sequence",
+            "lengths[:, None, None]",
+            "lengths.clamp(min=1)[:, None, None]",
+            "A sequence of length 0 has no real position, but one of its positions is marked as "
+            "real. Lengths start at 0.",
+        ),
     ],
     variants=[
         Variant(
@@ -305,6 +312,32 @@ causal_mask = Exercise(
             "The result is transposed: rows are queries, columns are keys.",
         ),
         Mistake(
+            "a row for every key",
+            "torch.ones(num_queries, num_keys, dtype",
+            "torch.ones(num_keys, num_queries, dtype",
+            "There is a row for every key and a column for every query; rows are queries, columns "
+            "are keys.",
+        ),
+        Mistake.edits_of(
+            "a row for every key, aligned at the first",
+            [
+                (
+                    "torch.ones(num_queries, num_keys, dtype",
+                    "torch.ones(num_keys, num_queries, dtype",
+                ),
+                ("diagonal=num_keys - num_queries", ""),
+            ],
+            "Two things: rows are queries and columns are keys, and the last query stands on the "
+            "last key.",
+        ),
+        Mistake(
+            "shifted the same way for more queries than keys",
+            "diagonal=num_keys - num_queries",
+            "diagonal=abs(num_keys - num_queries)",
+            "Right while there are at least as many keys as queries. With more queries than keys "
+            "the shift changes its sign: the first queries stand before the first key.",
+        ),
+        Mistake(
             "always square",
             "torch.ones(num_queries, num_keys, dtype",
             "torch.ones(num_keys, num_keys, dtype",
@@ -321,7 +354,8 @@ causal_mask = Exercise(
             "minus infinity instead of False",
             "return everything.tril(diagonal=num_keys - num_queries)",
             "allowed = everything.tril(diagonal=num_keys - num_queries)\n"
-            "    return torch.zeros(num_queries, num_keys).masked_fill(~allowed, -torch.inf)",
+            "    bias = torch.zeros(num_queries, num_keys, device=device)\n"
+            "    return bias.masked_fill(~allowed, -torch.inf)",
             "This is the other kind of mask, to be added to the scores. Here a mask is bool, "
             "True where a query may attend.",
         ),
@@ -443,8 +477,8 @@ def case_of(title, scenario, inputs, loosen=10.0):
 
 
 def attend_to_views(impl, q, k, v):
-    """Keys and values as a split into heads leaves them, not contiguous."""
-    return named(impl(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)))
+    """Queries and keys as a split into heads leaves them, values with their rows as columns."""
+    return named(impl(q.transpose(1, 2), k.transpose(1, 2), v.mT))
 
 
 def attend_backward(impl, q, k, v, mask, cotangent):
@@ -732,6 +766,39 @@ scaled_dot_product_attention = Exercise(
             "The number put in for masked scores is not low enough: where the true scores are "
             "lower still, masked keys win. Scores may be of any finite size.",
         ),
+        Mistake(
+            "masked scores not low enough, then zeros",
+            "torch.finfo(scores.dtype).min",
+            "-100.0",
+            "The number put in for masked scores is not low enough: where the true scores are "
+            "lower still, masked keys take the whole softmax, and zeros are left. Scores may be "
+            "of any finite size.",
+        ),
+        Mistake(
+            "masked scores not quite low enough, then zeros",
+            "torch.finfo(scores.dtype).min",
+            "-1e4",
+            "The number put in for masked scores is low, but not low enough: where the true "
+            "scores are lower still, masked keys take the whole softmax, and zeros are left. "
+            "Scores may be of any finite size.",
+        ),
+        Mistake.edits_of(
+            "masked scores not quite low enough",
+            [("torch.finfo(scores.dtype).min", "-1e4"), (".masked_fill(~mask, 0.0)", "")],
+            "The number put in for masked scores is low, but not low enough: where the true "
+            "scores are lower still, or all are masked, masked keys win. Scores may be of any "
+            "finite size, and a query that sees nothing gets zeros.",
+        ),
+        Mistake.written(
+            "a constant under the sum",
+            by_hand(
+                "scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)\n"
+                "            exponentials = (scores - scores.amax(-1, keepdim=True)).exp() * mask\n"
+                "            weights = exponentials / (exponentials.sum(-1, keepdim=True) + 1e-6)"
+            ),
+            "A constant is added to the sum that the weights are divided by, so that they do not "
+            "quite add up to 1. Only rows masked whole need help; leave the others exact.",
+        ),
         Mistake.written(
             "softmax overflows",
             by_hand(
@@ -799,6 +866,33 @@ scaled_dot_product_attention = Exercise(
             "    scores = q @",
             "    q, k, v = q.float(), k.float(), v.float()\n    scores = q @",
             "The computation is done in float32 whatever comes in. Keep the dtype of the inputs.",
+        ),
+        Mistake.edits_of(
+            "computed in float32, then cast back",
+            [
+                (SCALED, "(" + SCALED + ").float()"),
+                (RETURNED, "weights = weights.to(q.dtype)\n    " + RETURNED),
+            ],
+            "The weights are computed in float32 whatever comes in, and cast back: the digits "
+            "that float64 has more are lost on the way. Keep the dtype of the inputs.",
+        ),
+        Mistake(
+            "a mask for every head taken for the batch's",
+            MASKED,
+            "        if mask.dim() == 3 and scores.dim() == 4:\n"
+            "            mask = mask.unsqueeze(1)\n" + MASKED,
+            "A mask with fewer dimensions than the scores is given a new one inside. Broadcasting "
+            "lines dimensions up from the back, and so should you: making room for heads is up to "
+            "whoever calls.",
+        ),
+        Mistake(
+            "a view of what is not contiguous",
+            SCALED,
+            "q.view(-1, *q.shape[-2:]).view(q.shape) @ (\n"
+            "        k.view(-1, *k.shape[-2:]).view(k.shape).transpose(-2, -1)\n"
+            "    ) / math.sqrt(q.size(-1))",
+            "view cannot join leading dimensions that are not neighbours in memory, as after a "
+            "split into heads. Matrix products take any number of leading dimensions as they are.",
         ),
         Mistake(
             "queries changed in place",
@@ -915,7 +1009,11 @@ def test_follows_equation_1(submission, case):
 
 
 def transposed(make):
-    return {"q": make.normal(2, 6, 5), "k": make.normal(2, 6, 8), "v": make.normal(2, 4, 8)}
+    return {
+        "q": make.normal(2, 5, 3, 6),
+        "k": make.normal(2, 8, 3, 6),
+        "v": make.normal(2, 3, 4, 8),
+    }
 
 
 @scaled_dot_product_attention.test(
@@ -935,6 +1033,11 @@ def transposed(make):
             "one mask for all leading dimensions",
             attend,
             lambda make: dict(**triple(make, 2, 3), mask=with_dead_rows(make, 5, 7, dead=())),
+        ),
+        case_of(
+            "a mask for each head, the same for the whole batch",
+            attend,
+            lambda make: dict(**triple(make, 3, 3), mask=with_dead_rows(make, 3, 5, 7, dead=())),
         ),
         case_of(
             "a mask of one dimension",
@@ -983,6 +1086,13 @@ SIGNS = [[64.0], [-64.0], [64.0], [-64.0]]  # one for each query, beside its bat
             "scores far below zero, with a mask",
             attend,
             lambda make: dict(**far_from_zero(make, -64.0, 50.0), mask=lengths_mask(make, 2, 6)),
+        ),
+        Case(
+            "scores still further below zero, with a mask",
+            attend,
+            lambda make: dict(**far_from_zero(make, -600.0, 500.0), mask=lengths_mask(make, 2, 6)),
+            dtypes=(torch.float64,),  # float32 has no digits left for a logsumexp of such scores
+            loosen=100.0,
         ),
         case_of(
             "large scores in the padding",
@@ -1060,6 +1170,28 @@ def merge_a_view(impl, x):
     return impl(x.transpose(1, 2))
 
 
+def backward_through(impl, x, cotangent, *sizes):
+    x = x.detach().clone().requires_grad_()
+    return {"gradient of x": gradients(impl(x, *sizes), [x], cotangent)[0]}
+
+
+def split_backward(impl, x, num_heads, cotangent):
+    return backward_through(impl, x, cotangent, num_heads)
+
+
+CUT = (
+    "The numbers are right, but no gradient passes back to x: data, detach, NumPy and lists cut "
+    "the graph, and the projections before could not learn."
+)
+NUMPY = (
+    "The way through NumPy cuts the graph, so that no gradient passes back, and leaves the result "
+    "on the CPU. PyTorch has the same operations."
+)
+DEFAULT_KIND = (
+    "The tensor that you fill is float32 and on the CPU whatever x is. New tensors take dtype and "
+    "device from the input: new_zeros, zeros_like."
+)
+
 SPLIT = "x.reshape(batch, positions, num_heads, -1)  # (batch, positions, num_heads, d_head)"
 
 split_heads = Exercise(
@@ -1122,6 +1254,19 @@ split_heads = Exercise(
             "heads.transpose(1, 2).flip(1)",
             "The heads are in reverse order: head 0 should hold the first features.",
         ),
+        Mistake("cut from the graph", "x.reshape(", "x.detach().reshape(", CUT),
+        Mistake(
+            "through NumPy",
+            "x.reshape(",
+            "torch.from_numpy(x.detach().cpu().numpy()).reshape(",
+            NUMPY,
+        ),
+        Mistake(
+            "a tensor of PyTorch's default kind",
+            "return heads.transpose(1, 2)",
+            "return torch.zeros(heads.transpose(1, 2).shape).copy_(heads.transpose(1, 2))",
+            DEFAULT_KIND,
+        ),
     ],
     variants=[
         Variant(
@@ -1159,6 +1304,15 @@ SPLIT_CASES = [
         lambda make: {"x": make.normal(3, 7, 10), "num_heads": 5},
     ),
     Case("a batch of one", plain, lambda make: {"x": make.normal(1, 4, 6), "num_heads": 2}),
+    Case(
+        "the way back",
+        split_backward,
+        lambda make: {
+            "x": make.normal(2, 5, 12),
+            "num_heads": 3,
+            "cotangent": make.normal(2, 3, 5, 4),
+        },
+    ),
 ]
 
 
@@ -1230,6 +1384,33 @@ merge_heads = Exercise(
             "Heads and positions are joined into one dimension. Each position should keep its "
             "place, and have the features of all heads.",
         ),
+        Mistake(
+            "positions joined to the heads",
+            "x.transpose(1, 2).flatten(start_dim=2)",
+            "x.transpose(1, 2).flatten(1, 2)",
+            "Positions and heads are joined into one dimension; it is heads and features that "
+            "should be.",
+        ),
+        Mistake(
+            "a batch of one squeezed away",
+            "x.transpose(1, 2).flatten(start_dim=2)",
+            "x.transpose(1, 2).flatten(start_dim=2).squeeze(0)",
+            "A batch of one loses its dimension; the result has three dimensions for any batch.",
+        ),
+        Mistake("cut from the graph", "x.transpose(", "x.detach().transpose(", CUT),
+        Mistake(
+            "through NumPy",
+            "x.transpose(",
+            "torch.from_numpy(x.detach().cpu().numpy()).transpose(",
+            NUMPY,
+        ),
+        Mistake(
+            "a tensor of PyTorch's default kind",
+            "return x.transpose(1, 2).flatten(start_dim=2)",
+            "merged = x.transpose(1, 2).flatten(start_dim=2)\n"
+            "    return torch.zeros(merged.shape).copy_(merged)",
+            DEFAULT_KIND,
+        ),
     ],
     variants=[
         Variant(
@@ -1263,6 +1444,11 @@ MERGE_CASES = [
     Case("several heads", plain, lambda make: {"x": make.normal(2, 3, 5, 4)}),
     Case("a view, not contiguous", merge_a_view, lambda make: {"x": make.normal(3, 7, 5, 2)}),
     Case("a batch of one", plain, lambda make: {"x": make.normal(1, 2, 4, 6)}),
+    Case(
+        "the way back",
+        backward_through,
+        lambda make: {"x": make.normal(2, 3, 5, 4), "cotangent": make.normal(2, 5, 12)},
+    ),
 ]
 
 
@@ -1286,16 +1472,26 @@ def attend_with_heads(impl, sizes, weights, sequences, mask=None):
     return named(attention(*sequences) if mask is None else attention(*sequences, mask))
 
 
+def attend_twice(impl, sizes, weights, sequences, mask, then):
+    """One module, first with a mask and then, on one sequence or two others, without."""
+    attention = load_weights(impl(*sizes.values()), weights)
+    first = named(attention(*sequences, mask))
+    then = then * 3 if len(then) == 1 else then
+    return {"first call": first, "second call": named(attention(*then))}
+
+
 def attend_to_itself(impl, sizes, weights, x, mask):
     return named(load_weights(impl(**sizes), weights)(x, x, x, mask))
 
 
 def gradients_of_projections(impl, sizes, weights, sequences, mask, cotangent):
     attention = load_weights(impl(**sizes), weights)
-    output, _ = attention(*sequences, mask)
+    leaves = [x.detach().clone().requires_grad_() for x in sequences]
+    output, _ = attention(*leaves, mask)
     parameters = dict(attention.named_parameters())
-    found = gradients(output, [parameters[name] for name in weights], cotangent)
-    named_gradients = {f"gradient of {n}": g for n, g in zip(weights, found, strict=True)}
+    found = gradients(output, [*(parameters[name] for name in weights), *leaves], cotangent)
+    names = [*weights, *(f"argument {i}" for i in range(1, 1 + len(leaves)))]
+    named_gradients = {f"gradient of {n}": g for n, g in zip(names, found, strict=True)}
     return {"output": output, **named_gradients}
 
 
@@ -1313,13 +1509,15 @@ def projections(make, d_model, d_context, d_kv):
     return {f"{name}.weight": make.normal(*shape, std=0.4) for name, shape in rows.items()}
 
 
-def shared_mistakes(query, key, value):
+def shared_mistakes(query, key, value, sizes="d_model, d_model"):
     """Mistakes that all three modules invite, as edits of lines that all three have."""
     attention = "heads, weights = scaled_dot_product_attention(q, k, v, mask)"
     call = "scaled_dot_product_attention(q, k, v, mask)"
     first = f"        q = split_heads(self.W_q({query}), self.num_heads)"
     keys = f"k = split_heads(self.W_k({key})"
     values = f"v = split_heads(self.W_v({value})"
+    layer_q = "self.W_q = nn.Linear(d_model, d_model, bias=False)"
+    layer_k, layer_v = (f"self.{name} = nn.Linear({sizes}, bias=False)" for name in ("W_k", "W_v"))
 
     def instead(softmax, fill="torch.finfo(scores.dtype).min", used="weights"):
         lines = [
@@ -1555,6 +1753,98 @@ def shared_mistakes(query, key, value):
             "The projections have biases, which nn.Linear adds unless told otherwise; the "
             "docstring asks for none.",
         ),
+        Mistake.edits_of(
+            "W_k and W_v with biases",
+            [(layer, layer.replace(", bias=False", "")) for layer in (layer_k, layer_v)],
+            "W_k and W_v have biases, which nn.Linear adds unless told otherwise; the docstring "
+            "asks for none.",
+        ),
+        Mistake.edits_of(
+            "W_q, W_k and W_v with biases",
+            [(layer, layer.replace(", bias=False", "")) for layer in (layer_q, layer_k, layer_v)],
+            "W_q, W_k and W_v have biases, which nn.Linear adds unless told otherwise; the "
+            "docstring asks for none.",
+        ),
+        Mistake(
+            "one query's mask for all queries",
+            "mask.unsqueeze(-3)",
+            "mask[..., :1, :].unsqueeze(-3)",
+            "The first query's row of the mask is used for all queries; each has a row of its "
+            "own, unless there is only one row.",
+        ),
+        Mistake(
+            "one sequence's mask for all sequences",
+            "mask.unsqueeze(-3)",
+            "(mask[:1] if mask.dim() == 3 else mask).unsqueeze(-3)",
+            "The first sequence's mask is used for the whole batch; each sequence may have one "
+            "of its own.",
+        ),
+        Mistake(
+            "a mask without batch taken for padding",
+            "mask.unsqueeze(-3)",
+            "mask.unsqueeze(1) if mask.dim() == 3 else mask[:, None, None, :]",
+            "A mask of shape (queries, keys) is read as (batch, keys). Two dimensions are queries "
+            "and keys, the same for every sequence.",
+        ),
+        Mistake(
+            "the future masked unasked",
+            first,
+            f"        if mask is None:\n"
+            f"            mask = causal_mask({query}.size(1), {key}.size(1), {query}.device)\n"
+            + first,
+            "Without a mask every query may attend to every key; here a causal mask comes in that "
+            "nobody passed.",
+        ),
+        Mistake(
+            "the last mask kept",
+            first,
+            "        mask = self.kept = getattr(self, 'kept', None) if mask is None else mask\n"
+            + first,
+            "A mask of an earlier call is still used when a call comes without one. None means: "
+            "every query may attend to every key.",
+        ),
+        Mistake(
+            "heads cut from the graph",
+            "merge_heads(heads)",
+            "merge_heads(heads.detach())",
+            "No gradient reaches W_q, W_k and W_v: the heads' outputs are detached before they "
+            "are projected.",
+        ),
+        Mistake(
+            "keys cut from the graph",
+            f"self.W_k({key})",
+            f"self.W_k({key}).detach()",
+            "No gradient reaches W_k: the keys are detached, and could not be learned.",
+        ),
+        Mistake(
+            "values cut from the graph",
+            f"self.W_v({value})",
+            f"self.W_v({value}).detach()",
+            "No gradient reaches W_v: the values are detached, and could not be learned.",
+        ),
+        Mistake.edits_of(
+            "keys and values cut from what they are made of",
+            [
+                (f"self.W_k({key})", f"self.W_k({key}.detach())"),
+                (f"self.W_v({value})", f"self.W_v({value}.detach())"),
+            ],
+            "The projections learn, but no gradient passes on to the sequence that is read: it is "
+            "detached. Whatever made it could not be trained.",
+        ),
+        Mistake(
+            "values cut from what they are made of",
+            f"self.W_v({value})",
+            f"self.W_v({value}.detach())",
+            "No gradient passes through the values to the sequence that they are made of: it is "
+            "detached. Whatever made it could not be trained.",
+        ),
+        Mistake(
+            "the query made float32",
+            f"self.W_q({query})",
+            f"self.W_q({query}.float())",
+            "The query is cast to float32 whatever comes in, which does not go together with "
+            "weights of another dtype. Keep the dtype of the inputs.",
+        ),
         Mistake(
             "queries and keys exchanged",
             call,
@@ -1657,12 +1947,32 @@ def three(make, mask=None, *, num_heads=3, batch=2, queries=5, keys=7, d_model=1
     }
 
 
+def then_itself(make, inputs):
+    """The same inputs, and for a second call one sequence as all three."""
+    return {**inputs, "then": [make.normal(*inputs["sequences"][0].shape)]}
+
+
 MultiHeadAttention = Exercise(
     "MultiHeadAttention",
     oracle=HeadsByTorch,
     forbids=SHORT_CUTS,
     mistakes=[
         *shared_mistakes("query", "key", "value"),
+        Mistake.edits_of(
+            "the key and value arguments exchanged",
+            [("self.W_k(key)", "self.W_k(value)"), ("self.W_v(value)", "self.W_v(key)")],
+            "W_k projects the value argument and W_v the key argument. The two are often the same "
+            "tensor, but need not be.",
+        ),
+        Mistake(
+            "the future masked in self-attention",
+            "        q = split_heads(self.W_q(query)",
+            "        if mask is None and query is key:\n"
+            "            mask = causal_mask(query.size(1), key.size(1), query.device)\n"
+            "        q = split_heads(self.W_q(query)",
+            "Where all three arguments are the same, a causal mask comes in that nobody passed. "
+            "Without a mask every position may attend to every other.",
+        ),
         Mistake(
             "values taken from the keys",
             "self.W_v(value)",
@@ -1851,9 +2161,9 @@ def test_multi_head_sizes(submission, case):
         case_of("queries, keys and values of their own", attend_with_heads, three),
         Case("in bfloat16", attend_with_heads, three, dtypes=TRAINING),
         case_of(
-            "as many queries as keys",
-            attend_with_heads,
-            lambda make: three(make, queries=6, keys=6),
+            "as many queries as keys, then to itself without a mask",
+            attend_twice,
+            lambda make: then_itself(make, three(make, (6, 6), queries=6, keys=6)),
         ),
         case_of(
             "one head, a batch of one",
@@ -1958,7 +2268,7 @@ CrossAttention = Exercise(
     oracle=CrossByTorch,
     forbids=SHORT_CUTS,
     mistakes=[
-        *shared_mistakes("x", "context", "context"),
+        *shared_mistakes("x", "context", "context", sizes="d_context, d_model"),
         Mistake(
             "keys taken from the reader",
             "self.W_k(context)",
@@ -2002,6 +2312,34 @@ CrossAttention = Exercise(
             "d_model: int, d_context: int",
             "d_context: int, d_model: int",
             "The first two arguments of the constructor are exchanged: d_model comes first.",
+        ),
+        Mistake(
+            "d_context must be divisible, too",
+            "d_model % num_heads != 0",
+            "d_model % num_heads != 0 or d_context % num_heads != 0",
+            "The heads share d_model features, and only these must divide; d_context may be "
+            "anything.",
+        ),
+        Mistake.edits_of(
+            "the context reads, with projections to match",
+            [
+                ("self.W_q = nn.Linear(d_model", "self.W_q = nn.Linear(d_context"),
+                ("self.W_k = nn.Linear(d_context", "self.W_k = nn.Linear(d_model"),
+                ("self.W_v = nn.Linear(d_context", "self.W_v = nn.Linear(d_model"),
+                ("self.W_q(x)", "self.W_q(context)"),
+                ("self.W_k(context)", "self.W_k(x)"),
+                ("self.W_v(context)", "self.W_v(x)"),
+            ],
+            "The roles are exchanged: here the context asks and x answers. x is the sequence "
+            "that reads.",
+        ),
+        Mistake(
+            "the first context kept",
+            "        q = split_heads(self.W_q(x)",
+            "        context = self.kept = getattr(self, 'kept', context)\n"
+            "        q = split_heads(self.W_q(x)",
+            "The context of the first call is kept and read again later. Every call brings the "
+            "context that it is to read.",
         ),
         Mistake(
             "d_context must be divisible",
@@ -2125,9 +2463,12 @@ def test_cross_parameters(submission, case):
     cases=[
         case_of("a context of its own length and width", attend_with_heads, two),
         case_of(
-            "a context as long and as wide as the reader",
-            attend_with_heads,
-            lambda make: two(make, queries=6, keys=6, d_context=12),
+            "a context as long and as wide as the reader, then another without a mask",
+            attend_twice,
+            lambda make: dict(
+                **two(make, (6, 6), queries=6, keys=6, d_context=12),
+                then=[make.normal(2, 6, 12), make.normal(2, 6, 12)],
+            ),
         ),
         case_of(
             "one head, a batch of one",
@@ -2207,7 +2548,7 @@ GroupedQueryAttention = Exercise(
     oracle=GroupsByTorch,
     forbids=SHORT_CUTS,
     mistakes=[
-        *shared_mistakes("query", "key", "value"),
+        *shared_mistakes("query", "key", "value", sizes="d_model, num_kv_heads * d_head"),
         Mistake.edits_of(
             "key and value heads dealt out in turn",
             [
@@ -2306,6 +2647,21 @@ GroupedQueryAttention = Exercise(
             "d_head = d_model // num_kv_heads\n",
             "The features of a head follow from num_heads, for keys and values too; W_k and W_v "
             "are to be smaller than W_q.",
+        ),
+        Mistake.edits_of(
+            "the key and value arguments exchanged",
+            [("self.W_k(key)", "self.W_k(value)"), ("self.W_v(value)", "self.W_v(key)")],
+            "W_k projects the value argument and W_v the key argument. The two are often the same "
+            "tensor, but need not be.",
+        ),
+        Mistake(
+            "the future masked in self-attention",
+            "        q = split_heads(self.W_q(query)",
+            "        if mask is None and query is key:\n"
+            "            mask = causal_mask(query.size(1), key.size(1), query.device)\n"
+            "        q = split_heads(self.W_q(query)",
+            "Where all three arguments are the same, a causal mask comes in that nobody passed. "
+            "Without a mask every position may attend to every other.",
         ),
         Mistake(
             "values taken from the keys",
@@ -2456,9 +2812,9 @@ def test_grouped_parameters(submission, case):
         case_of("few large groups", attend_with_heads, grouped),
         case_of("many small groups", attend_with_heads, lambda make: grouped(make, num_kv_heads=3)),
         case_of(
-            "as many queries as keys",
-            attend_with_heads,
-            lambda make: grouped(make, num_heads=4, queries=6, keys=6),
+            "as many queries as keys, then to itself without a mask",
+            attend_twice,
+            lambda make: then_itself(make, grouped(make, (6, 6), num_heads=4, queries=6, keys=6)),
         ),
         case_of(
             "one head of keys and values",
