@@ -173,6 +173,11 @@ SOFTMAX = "weights = torch.softmax(scores, dim=-1)"
 CONTEXT = "context = (weights.unsqueeze(1) @ memory).squeeze(1)"
 STEP = "state = self.cell(torch.cat([embedded, context], dim=-1), state)"
 THREE = "return state, context, weights"
+LAYERS = [
+    ("W_a", "nn.Linear(d_state, d_attention"),
+    ("U_a", "nn.Linear(d_memory, d_attention"),
+    ("v_a", "nn.Linear(d_attention, 1"),
+]
 
 AttentionDecoderCell = Exercise(
     "AttentionDecoderCell",
@@ -180,6 +185,12 @@ AttentionDecoderCell = Exercise(
     mistakes=[
         *edits_of(
             SCORES,
+            (
+                "every dimension of size 1 squeezed away",
+                SCORES.replace(".squeeze(-1)", ".squeeze()"),
+                "squeeze without a dimension also takes away the batch or the keys where there is "
+                "only one. Say which dimension is to go.",
+            ),
             (
                 "no tanh",
                 "self.v_a(query + self.U_a(memory)).squeeze(-1)",
@@ -243,6 +254,17 @@ AttentionDecoderCell = Exercise(
                 "mask the wrong way round",
                 MASKED.replace("~mask", "mask"),
                 "The mask is read the wrong way round: True is where one may attend.",
+            ),
+            (
+                "mask the wrong way round, with a lowest number",
+                MASKED.replace("~mask, -torch.inf", "mask, torch.finfo(scores.dtype).min"),
+                "The mask is read the wrong way round: True is where one may attend.",
+            ),
+            (
+                "scores clamped",
+                MASKED + "        scores = torch.where(mask, scores.clamp(-30.0, 30.0), scores)\n",
+                "Clamping keeps exp in range, but scores beyond the limits become equal and their "
+                "differences are lost. A stable softmax needs no clamp.",
             ),
             (
                 "masked scores set to zero",
@@ -406,6 +428,16 @@ AttentionDecoderCell = Exercise(
             "W_a and U_a have biases, which nn.Linear adds unless told otherwise; the docstring "
             "asks for none.",
         ),
+        *(
+            Mistake.edits_of(
+                f"{' and '.join(name for name, _ in layers)} with {'a bias' if one else 'biases'}",
+                [(f"{sizes}, bias=False", sizes) for _, sizes in layers],
+                "nn.Linear adds a bias unless told otherwise; the docstring asks for none in "
+                f"{' and '.join(name for name, _ in layers)}.",
+            )
+            for layers in (LAYERS[:1], LAYERS[1:2], LAYERS[::2], LAYERS[1:], LAYERS)
+            for one in [len(layers) == 1]
+        ),
     ],
     variants=[
         *variants("""
@@ -506,6 +538,7 @@ def test_takes_a_step(submission, case):
     points=0.75,
     cases=[
         case_of("padding", step_of, lambda make: one_step(make, batch=4, keys=7)),
+        case_of("a source of one position", step_of, lambda make: one_step(make, keys=1)),
         case_of("large scores", step_of, lambda make: one_step(make, scale=300.0), loosen=100.0),
         case_of("scores far below zero", step_of, lambda make: far_below(make, padding=False)),
         case_of("large scores in the padding", step_of, lambda make: far_below(make, padding=True)),
@@ -563,11 +596,14 @@ class Storyteller:
 
 def tell(impl, table, places, ends, source, numbers):
     model = Storyteller(table, places, ends, numbers["eos"])
-    words = impl(model, source, **numbers)
+    with torch.enable_grad():
+        words = impl(model, source, **numbers)
+        still = torch.is_grad_enabled()
     return {
         "translation": words,
         "times that the source was encoded": model.encoded,
         "a graph was recorded": model.recorded,
+        "gradients are still on afterwards": still,
     }
 
 
@@ -763,6 +799,13 @@ greedy_decode = Exercise(
                     "with torch.no_grad():",
                     "with torch.enable_grad():",
                     "The graph is recorded in every step, which costs memory for nothing.",
+                ),
+                (
+                    "gradients off for good",
+                    "    with torch.no_grad():\n",
+                    "    torch.set_grad_enabled(False)\n    if True:\n",
+                    "Gradients are switched off and stay off, for the caller and everyone else. "
+                    "Switch them off only while the translation is written.",
                 ),
                 (
                     "numbers as floats",
@@ -1570,6 +1613,13 @@ def block_mistakes(last):
     attend = "x = self.residuals[0](x, lambda z: self.self_attention(z, z, z, mask)[0])"
     connections = f"SublayerConnection(d_model, p, norm_first) for _ in range({last + 1})"
     return [
+        Mistake(
+            "connections in a plain list",
+            f"nn.ModuleList({connections})",
+            f"[{connections}]",
+            "The connections stand in a plain list, where PyTorch does not see their parameters: "
+            "they are neither trained nor moved. An nn.ModuleList is what the docstring asks for.",
+        ),
         *edits_of(
             attend,
             (
@@ -1616,6 +1666,15 @@ def block_mistakes(last):
                 "no connection around the self-attention",
                 "x = self.self_attention(x, x, x, mask)[0]",
                 "The self-attention has no connection around it: residual and norm are missing.",
+            ),
+            (
+                "the future masked unasked",
+                "if mask is None:\n"
+                "            n = x.size(1)\n"
+                "            mask = torch.ones(n, n, device=x.device).tril().bool()\n"
+                f"        {attend}",
+                "Without a mask every position may attend to every other; here a causal mask "
+                "comes in that nobody passed.",
             ),
             (
                 "a second residual",
@@ -1885,7 +1944,10 @@ def test_encoder_block_trains(submission, case):
 
 @EncoderBlock.test(
     points=0.25,
-    cases=in_both_orders("a mask for each sequence", encoder_block, masks=[(2, 5, 5)]),
+    cases=[
+        *in_both_orders("a mask for each sequence", encoder_block, masks=[(2, 5, 5)]),
+        case_of("no mask", through, encoder_block),
+    ],
 )
 def test_encoder_block_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
@@ -1987,6 +2049,29 @@ DecoderBlock = Exercise(
                 "the memory.",
             ),
             (
+                "queries from the memory, under its mask",
+                CROSS.replace("(z, memory, memory, ", "(memory, z, z, "),
+                "Queries come from the memory and keys from the target; it is the target that "
+                "reads.",
+            ),
+            (
+                "values from the target",
+                CROSS.replace("(z, memory, memory, ", "(z, memory, z, "),
+                "The cross attention's values come from the target; keys and values both come "
+                "from the memory.",
+            ),
+            (
+                "keys from the target",
+                CROSS.replace("(z, memory, memory, ", "(z, z, memory, "),
+                "The cross attention's keys come from the target; keys and values both come from "
+                "the memory.",
+            ),
+            (
+                "the memory cut from the graph",
+                CROSS.replace("memory, memory,", "*[memory.detach()] * 2,"),
+                "No gradient passes to the memory: it is detached, so the encoder could not learn.",
+            ),
+            (
                 "queries from the memory",
                 CROSS.replace("(z, memory, memory, memory_mask)", "(memory, z, z)"),
                 "Queries come from the memory and keys from the target; it is the target that "
@@ -2052,6 +2137,18 @@ DecoderBlock = Exercise(
             "target does; the memory is taken as it is.",
         ),
         Mistake.edits_of(
+            "the memory's mask where there is no other",
+            [
+                (
+                    SELF,
+                    "own = memory_mask if mask is None and memory.shape == x.shape else mask\n"
+                    "        " + SELF.replace(", mask)", ", own)"),
+                )
+            ],
+            "Where mask is None, the self-attention takes the memory's mask. None means "
+            "everywhere.",
+        ),
+        Mistake.edits_of(
             "the memory's mask for both",
             [(SELF, SELF.replace(", mask)", ", memory_mask)"))],
             "The self-attention gets the mask of the memory; it has one of its own.",
@@ -2059,6 +2156,17 @@ DecoderBlock = Exercise(
         Mistake.edits_of(
             "cross attention first",
             [(SELF, CROSS), (f"{CROSS}\n        {FEED}", f"{SELF}\n        {FEED}")],
+            "The cross attention comes before the self-attention; it should come after it.",
+        ),
+        Mistake.edits_of(
+            "cross attention first, in the first connection",
+            [
+                (SELF, CROSS.replace("residuals[1]", "residuals[0]")),
+                (
+                    f"{CROSS}\n        {FEED}",
+                    f"{SELF.replace('residuals[0]', 'residuals[1]')}\n        {FEED}",
+                ),
+            ],
             "The cross attention comes before the self-attention; it should come after it.",
         ),
         Mistake.edits_of(
@@ -2165,6 +2273,11 @@ DecoderBlock = Exercise(
 TWO_MASKS = [(3, 5, 5), (3, 5, 7)]
 
 
+def with_memory_mask(make):
+    inputs = decoder_block(make, masks=[(5, 5), (2, 1, 5)], m=5)
+    return {**inputs, "masks": [None, inputs["masks"][1]]}
+
+
 @DecoderBlock.test(
     points=0.25,
     cases=[
@@ -2188,6 +2301,7 @@ def test_decoder_block_parameters(submission, case):
         *in_both_orders("both masks", decoder_block, masks=TWO_MASKS, batch=3),
         *in_both_orders("masks that broadcast", decoder_block, masks=[(5, 5), (2, 1, 7)]),
         *in_both_orders("as long as its memory", decoder_block, masks=[(5, 5), (2, 1, 5)], m=5),
+        case_of("no mask but the memory's", through, with_memory_mask),
         case_of("the defaults", through, lambda make: sizes_of_defaults(decoder_block(make))),
     ],
 )
@@ -2217,7 +2331,11 @@ def test_decoder_block_trains(submission, case):
 
 
 @DecoderBlock.test(
-    points=0.25, cases=in_both_orders("both masks", decoder_block, masks=TWO_MASKS, batch=3)
+    points=0.25,
+    cases=[
+        *in_both_orders("both masks", decoder_block, masks=TWO_MASKS, batch=3),
+        case_of("no masks", through, decoder_block),
+    ],
 )
 def test_decoder_block_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
@@ -2772,6 +2890,49 @@ Transformer = Exercise(
                     "encode returns the memory first, then its mask.",
                 ),
             ]
+        ),
+        Mistake(
+            "output tied to the embedding",
+            "nn.Linear(d_model, tgt_vocab_size)\n",
+            "nn.Linear(d_model, tgt_vocab_size)\n"
+            "        self.output.weight = self.tgt_embedding.weight\n",
+            "The output layer shares its weight with the target's embedding, as the paper does. "
+            "Here both have weights of their own.",
+        ),
+        Mistake.edits_of(
+            "a mask of two dimensions",
+            [
+                (PAD_MASK, PAD_MASK.replace(".unsqueeze(1)", "")),
+                ("x = block(x, mask)", "x = block(x, mask.unsqueeze(1))"),
+                (DECODED, DECODED.replace("memory_mask)", "memory_mask[:, None, :])")),
+            ],
+            "The memory's mask comes as (batch, source positions); encode returns it with a "
+            "dimension for the queries, (batch, 1, source positions).",
+        ),
+        Mistake.edits_of(
+            "the last source's mask kept",
+            [
+                (PAD_MASK, PAD_MASK + "\n        self.kept = mask"),
+                (DECODED, DECODED.replace("memory_mask)", "self.kept)")),
+            ],
+            "decode uses a mask that encode has kept, whatever memory_mask is. Memory and mask "
+            "may come from anywhere, as in decoding many sentences by turns.",
+        ),
+        Mistake.edits_of(
+            "all positions embedded",
+            [
+                ("torch.arange(source.size(1)", "torch.arange(self.src_positions.num_embeddings"),
+                ("torch.arange(n", "torch.arange(self.tgt_positions.num_embeddings"),
+            ],
+            "The vectors of all max_len positions are added; a sentence has only as many as it "
+            "is long.",
+        ),
+        Mistake(
+            "the target cut in forward",
+            "return self.decode(target, memory, mask)",
+            "return self.decode(target[:, :-1], memory, mask)",
+            "forward drops the target's last word. What the decoder reads is cut by whoever "
+            "calls; there are logits for every position passed.",
         ),
         Mistake.edits_of(
             "last norms with post-norm too",
