@@ -16,10 +16,10 @@ from typing import Any
 
 from autograder.builder.solution import clear_solution
 from autograder.engine.notebook import MAX_CELL_CHARACTERS, grade_id, source_of
+from autograder.gradebook.shown import Shown
 
 Cell = dict[str, Any]
 HIDDEN = re.compile(r"^[^\n]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS[^\n]*\n?", re.S | re.M)
-TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Repair:
     _claimed: dict[int, list[Cell]] = field(default_factory=lambda: defaultdict(list))
     _added: dict[int, list[Cell]] = field(default_factory=lambda: defaultdict(list))
     _count: int = 0
+    _shown: Shown = field(default_factory=Shown)
 
     def rebuild(self, submitted: dict[str, Any]) -> dict[str, Any]:
         """Rebuild a submission.
@@ -80,7 +81,7 @@ class Repair:
         else:
             *rest, last = written
             yield from (self._students(cell["cell_type"], text) for text in rest)
-            yield _placed(cell, last if role == "exercise" else _shown(cell["cell_type"], last))
+            yield _placed(cell, self._shown.cell(cell["cell_type"], last))
             rest = []
         yield from (self._students("code", text) for text in rest if text.strip())
         if role == "exercise":
@@ -105,10 +106,11 @@ class Repair:
 
     def _students(self, cell_type: str, text: str) -> Cell:
         self._count += 1
-        shown: Cell = {"id": f"own-{self._count}", "metadata": {}, "source": text}
-        if cell_type == "code":
-            return {**shown, "cell_type": "code", "execution_count": None, "outputs": []}
-        return {**shown, "cell_type": "markdown", "source": _shown("markdown", text)}
+        kind = "code" if cell_type == "code" else "markdown"
+        cell: Cell = {"id": f"own-{self._count}", "metadata": {}, "cell_type": kind}
+        if kind == "code":
+            cell |= {"execution_count": None, "outputs": []}
+        return {**cell, "source": self._shown.cell(kind, text)}
 
     def _notebook(self, cells: list[Cell], unreadable: str = "") -> dict[str, Any]:
         metadata = copy.deepcopy(self.source["metadata"])
@@ -177,11 +179,6 @@ def _placed(cell: Cell, text: str) -> Cell:
     if cell["cell_type"] == "code":
         placed |= {"outputs": [], "execution_count": None}
     return placed
-
-
-def _shown(cell_type: str, text: str) -> str:
-    """A student's text that cannot bring HTML of its own into a grader's browser."""
-    return text if cell_type == "code" else TAG.sub("&lt;", text)
 
 
 def _same(text: str, cell: Cell, role: str | None) -> bool:

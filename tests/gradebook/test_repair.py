@@ -152,7 +152,12 @@ def test_nothing_active_reaches_a_graders_browser(source: Notebook, release: Not
             "attachments": {"a": {"text/html": script}},
         },
     )
+    link = {"cell_type": "markdown", "metadata": {}, "source": "[x](javascript:alert(1))"}
+    endless = {"cell_type": "code", "metadata": {}, "source": "." * 99_999}
+    release["cells"] += [link, endless]
     notebook, _ = rebuilt(source, release)
+    assert "](javascript" not in json.dumps(notebook)
+    assert "." * 999 not in json.dumps(notebook)
     assert "<script" not in json.dumps(notebook)
     assert texts(notebook)[0] == "# F &lt;script>alert(1)&lt;/script>"
 
