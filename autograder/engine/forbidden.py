@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import ChainMap, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -45,6 +46,7 @@ LOOKS_AT_CALLERS = (
 # In any cell, since it need not lead there: the engine, and code that runs where PyTorch's modes
 # do not reach.
 UNDOES_THEM_ANYWHERE = ("autograder", "torch.library")
+BLOCKS = (ast.ExceptHandler, ast.match_case)
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,17 @@ class Code:
             exercise: where to start.
             others: names at which the search ends: exercises with rules of their own.
         """
-        waiting, seen = [exercise], set[str]()
+        waiting, seen, read = [exercise], set[str](), set[int]()
         while waiting:
             name = waiting.pop()
             if name in seen or name in others:
                 continue
             seen.add(name)
             for definition in self.definitions.get(name, []):
-                yield definition
-                waiting += names_in(definition.statement) & self.definitions.keys()
+                if id(definition.statement) not in read:
+                    read.add(id(definition.statement))
+                    yield definition
+                    waiting += names_in(definition.statement) & self.definitions.keys()
 
 
 def forbidden_uses(
@@ -109,14 +113,16 @@ def forbidden_uses(
     """
     if not forbids:
         return []
-    doors = {**doors_of(tuple(forbids)), **{name: name for name in UNDOES_THE_CHECKS}}
+    doors = doors_of(tuple(forbids))
     methods = {f.rsplit(".", 1)[1]: f for f in forbids if f.startswith(f"{METHODS}.")}
     methods |= {name: name for name in LOOKS_AT_CALLERS}
     told = tuple(cells)
     code = code_of(told)
-    found: dict[ForbiddenUse, None] = dict.fromkeys(_undoing(told, code))
+    aliases = _with_stars(code.aliases, doors)
+    known = _Names(aliases, (frozenset(aliases.values()),))
+    found: dict[ForbiddenUse, None] = dict.fromkeys(_undoing(told, known))
     for definition in code.reached_from(exercise, set(exercises) - {exercise}):
-        for use in _uses_in(definition, code.aliases, doors, methods):
+        for use in _uses_in(definition, known, doors, methods):
             found[use] = None
             if len(found) >= MAX_USES:
                 break
@@ -134,7 +140,7 @@ def code_of(cells: tuple[tuple[str, str], ...]) -> Code:
         lines = source.split("\n")
         code.aliases.update(imports(tree))
         loose = ast.Module([s for s in tree.body if not isinstance(s, ast.FunctionDef)], [])
-        code.aliases = assigned(loose, code.aliases)
+        code.aliases.update(assigned(loose, code.aliases).maps[0])
         for name, statement in _defined(tree.body):
             code.definitions.setdefault(name, []).append(Definition(cell, statement, lines))
     return code
@@ -146,74 +152,110 @@ def use_at(name: str, cell: str, lines: Sequence[str], line: int) -> ForbiddenUs
     return ForbiddenUse(name, cell, line, printable(text[:200]))
 
 
-def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
+def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
     """Names that statements bind, under ``if``, ``for``, ``with`` and ``try`` as well."""
-    waiting = list(statements)
+    waiting = deque(statements)
     while waiting:
-        statement = waiting.pop(0)
+        statement = waiting.popleft()
         if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             yield statement.name, statement
             continue
-        inner = [s for s in ast.iter_child_nodes(statement) if isinstance(s, ast.stmt)]
-        handlers = [
-            s for h in ast.iter_child_nodes(statement) if isinstance(h, ast.ExceptHandler)
-            for s in h.body
-        ]  # fmt: skip
-        waiting += inner + handlers
+        inner, head = _taken_apart(statement)
+        waiting += inner
         bound = {
             node.id
-            for node in nodes(statement)
+            for node in nodes(head)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         }
         for name in sorted(bound):
-            yield name, statement
+            yield name, head
+
+
+def _taken_apart(statement: ast.stmt) -> tuple[list[ast.stmt], ast.AST]:
+    """The statements within a statement, and the rest of it: each part is to be read once."""
+    inner: list[ast.stmt] = []
+    rest: list[ast.AST] = []
+    for part in ast.iter_child_nodes(statement):
+        own = ast.iter_child_nodes(part) if isinstance(part, BLOCKS) else (part,)
+        for node in own:
+            if isinstance(node, ast.stmt):
+                inner.append(node)
+            else:
+                rest.append(node)
+    head = ast.Tuple(rest, ast.Load()) if inner else statement  # type: ignore[arg-type]
+    return inner, head
 
 
 def _uses_in(
-    definition: Definition, known: Mapping[str, str], doors: dict[str, str], methods: dict[str, str]
+    definition: Definition, known: _Names, doors: dict[str, str], methods: dict[str, str]
 ) -> Iterator[ForbiddenUse]:
-    aliases = _aliases_in(definition.statement, known, doors)
-    for line, name in _names_in(definition.statement, aliases, doors, methods):
+    names = known.within(definition.statement, doors)
+    for line, name in _names_in(definition.statement, names, doors, methods):
         yield use_at(name, definition.cell, definition.lines, line)
-    for line, text in texts_run(definition.statement, aliases):
+    for line, text in texts_run(definition.statement, names.aliases):
         inner = parsed(text)
-        within = _aliases_in(inner, {**aliases, **imports(inner)}, doors) if inner else {}
+        within = names.within(inner, doors) if inner else names
         for _, name in _names_in(inner, within, doors, methods) if inner else ():
             yield use_at(name, definition.cell, definition.lines, line)
 
 
-def _undoing(cells: Iterable[tuple[str, str]], code: Code) -> Iterator[ForbiddenUse]:
+@lru_cache(maxsize=4096)
+def _undoes(dotted: str) -> str | None:
+    """What undoes the checks, as itself or by way of a module that has imported it."""
+    path = f".{dotted}."
+    return next((name for name in UNDOES_THE_CHECKS if f".{name}." in path), None)
+
+
+def _undoing(cells: Iterable[tuple[str, str]], known: _Names) -> Iterator[ForbiddenUse]:
     doors = {name: name for name in UNDOES_THEM_ANYWHERE}
     for cell, source in cells:
         tree = parsed(source)
         if tree is not None and any(name.rpartition(".")[2] in source for name in doors):
             whole = Definition(cell, tree, source.split("\n"))
-            yield from islice(_uses_in(whole, code.aliases, doors, {}), MAX_USES)
+            yield from islice(_uses_in(whole, known, doors, {}), MAX_USES)
 
 
-def _aliases_in(
-    tree: ast.AST, known: Mapping[str, str], doors: Mapping[str, str]
-) -> dict[str, str]:
-    aliases = assigned(tree, {**known, **imports(tree), "__import__": "__import__"})
-    for key, module in list(aliases.items()):
-        if key.startswith("*"):
-            below = [door for door in doors if door.rpartition(".")[0] == module]
-            aliases.update({door.rpartition(".")[2]: door for door in below})
-    return aliases
+@dataclass(frozen=True)
+class _Names:
+    """What names stand for, and which modules and functions those are."""
+
+    aliases: Mapping[str, str]
+    values: tuple[frozenset[str], ...]
+
+    def within(self, tree: ast.AST, doors: Mapping[str, str]) -> _Names:
+        """The same with what a tree imports and assigns."""
+        own = _with_stars({**imports(tree), "__import__": "__import__"}, doors)
+        found = assigned(tree, ChainMap(own, self.aliases))  # type: ignore[arg-type]
+        here = frozenset([*own.values(), *found.maps[0].values()])
+        return _Names(found, (here, *self.values))
+
+    def is_of_a_module(self, dotted: str | None) -> bool:
+        return any(dotted in values for values in self.values)
+
+
+def _with_stars(aliases: Mapping[str, str], doors: Mapping[str, str]) -> dict[str, str]:
+    """With all that a star imports of what is forbidden."""
+    found = dict(aliases)
+    stars = {module for key, module in aliases.items() if key.startswith("*")}
+    for door in doors if stars else ():
+        module, _, name = door.rpartition(".")
+        if module in stars:
+            found[name] = door
+    return found
 
 
 def _names_in(
-    tree: ast.AST, aliases: Mapping[str, str], doors: dict[str, str], methods: dict[str, str]
+    tree: ast.AST, names: _Names, doors: dict[str, str], methods: dict[str, str]
 ) -> Iterator[tuple[int, str]]:
     annotations = {id(part) for a in _annotations(tree) for part in ast.walk(a)}
     for node in nodes(tree):
         if id(node) in annotations or not isinstance(node, ast.expr):
             continue
-        dotted = dotted_name(node, aliases)
-        name = match(dotted, doors) if dotted else None
+        dotted = dotted_name(node, names.aliases)
+        name = match(dotted, doors) or _undoes(dotted) if dotted else None
         if name is None and isinstance(node, ast.Attribute) and node.attr in methods:
-            base = dotted_name(node.value, aliases)
-            name = methods[node.attr] if base is None or base not in aliases.values() else None
+            owner = dotted_name(node.value, names.aliases)
+            name = None if names.is_of_a_module(owner) else methods[node.attr]
         if name:
             yield node.lineno, name
 

@@ -11,7 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from autograder.engine.forbidden import ForbiddenUse, code_of, use_at
-from autograder.engine.syntax import constant_text, dotted_name, imports, nodes, parsed
+from autograder.engine.syntax import (
+    MAX_CHAIN,
+    constant_text,
+    dotted_name,
+    imports,
+    nodes,
+    parsed,
+)
 
 REACHES = (
     "autograder", "solutions", "builtins", "ctypes", "gc", "inspect", "marshal", "socket",
@@ -114,6 +121,6 @@ def _of_torch(node: ast.expr, aliases: dict[str, str]) -> bool:
 
 def _reached(dotted: str) -> str:
     """The name in REACHES that a dotted name leads to, as itself or by way of another module."""
-    parts = dotted.split(".")
+    parts = dotted.split(".", MAX_CHAIN)
     ends = [".".join(parts[i:]) + "." for i in range(len(parts))]
     return next((n for n in REACHES for end in ends if end.startswith(f"{n}.")), "")

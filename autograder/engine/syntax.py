@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 MAX_CHAIN = 24  # attributes in a row; longer ones are made to slow us down
 MAX_DEPTH = 12
+MAX_DOTS = 1_000
+DOTTED = re.compile(r"[\w. \t\f]+")
 RUNS_TEXT = frozenset({"exec", "eval", "compile", "torch.jit.CompilationUnit"})
 BY_NAME = frozenset({"getattr", "hasattr", "builtins.getattr", "torch._jit_internal.getattr"})
 IMPORTS = frozenset({"__import__", "importlib.import_module", "builtins.__import__"})
@@ -26,6 +30,8 @@ def is_too_deep(source: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _read(source: str) -> tuple[ast.Module | None, bool]:
+    if _has_endless_name(source):
+        return None, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -34,6 +40,14 @@ def _read(source: str) -> tuple[ast.Module | None, bool]:
         return None, True
     except (SyntaxError, ValueError):
         return None, False
+
+
+def _has_endless_name(source: str) -> bool:
+    """Whether Python would take minutes over a dotted name: the square of its length."""
+    if source.count(".") <= MAX_DOTS:
+        return False
+    chains = DOTTED.findall(source.replace("\\\n", ""))
+    return any(chain.count(".") > MAX_DOTS for chain in chains)
 
 
 @lru_cache(maxsize=1024)
@@ -53,6 +67,8 @@ def imports(tree: ast.AST) -> dict[str, str]:
     for node in nodes(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
+                if name.name.count(".") > MAX_CHAIN:
+                    continue
                 whole = name.asname is not None
                 first = name.name.split(".")[0]
                 aliases[name.asname or first] = name.name if whole else first
@@ -65,9 +81,9 @@ def imports(tree: ast.AST) -> dict[str, str]:
     return aliases
 
 
-def assigned(tree: ast.AST, aliases: Mapping[str, str]) -> dict[str, str]:
-    """What names stand for by assignments of modules and functions to them."""
-    found = dict(aliases)
+def assigned(tree: ast.AST, aliases: Mapping[str, str]) -> ChainMap[str, str]:
+    """What names stand for by assignments of modules and functions to them, before the others."""
+    found = ChainMap[str, str]({}, aliases)  # type: ignore[arg-type]
     for node in nodes(tree):
         target, value = None, None
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -96,7 +112,8 @@ def dotted_name(node: ast.expr, aliases: Mapping[str, str], depth: int = 0) -> s
     base = _base(node, aliases, depth + 1)
     if base is None:
         return None
-    return ".".join(part for part in (base, *reversed(attributes)) if part != "__dict__")
+    found = ".".join(part for part in (base, *reversed(attributes)) if part != "__dict__")
+    return found if found.count(".") <= MAX_CHAIN else None
 
 
 def _base(node: ast.expr, aliases: Mapping[str, str], depth: int) -> str | None:

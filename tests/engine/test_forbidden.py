@@ -167,3 +167,34 @@ def test_a_method_that_is_only_called_the_same_is_another_function():
     assert "unfold" not in operators_of(forbids)
     assert match("torch.nn.Unfold", doors_as_called(forbids)) == forbids[0]
     assert "torch.Tensor.softmax" in doors_as_called(("torch.nn.functional.softmax",))
+
+
+STAIRS = "\n".join(" " * i + "if 1:" for i in range(90))
+SLOW = {
+    "stairs of blocks": f"{STAIRS}\n{' ' * 90}" + "answer=a.b;" * 8_000,
+    "a chain of names": "import torch as a0\n"
+    + "".join(f"a{i}=a{i - 1}.b\n" for i in range(1, 6000)),
+    "stars for every helper": "".join(f"from a{i} import *\n" for i in range(2000))
+    + "def answer():0\n" * 2000,
+    "a name without end": "import " + "a." * 100_000 + "a",
+    "many names in one statement": ",".join(f"a{i}" for i in range(12_000)) + "=answer",
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_no_code_keeps_the_grader_busy(name: str) -> None:
+    cells = [("own", SLOW[name]), ("answer", "def answer(x): return a1(x)")]
+    begun = time.process_time()
+    forbidden_uses("answer", ["torch.nn.functional.softmax"], cells, ["answer"])
+    suspicions(cells)
+    assert time.process_time() - begun < 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["torch.sys._getframe()", "torch.ctypes.CDLL(None)", "np.ctypeslib.ctypes.CDLL(None)",
+     "torch.nn.torch.overrides.handle_torch_function()"],
+)  # fmt: skip
+def test_what_undoes_the_checks_is_known_by_way_of_other_modules(line: str) -> None:
+    cells = [("answer", f"import numpy as np, torch\ndef answer(x):\n    return {line}\n")]
+    assert forbidden_uses("answer", ["torch.relu"], cells, ["answer"])
