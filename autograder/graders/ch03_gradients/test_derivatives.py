@@ -1718,8 +1718,8 @@ def steps_taken(impl, x, eps):
         return (u.sin() * u.flip(0)).sum()
 
     impl(f, x, eps)
-    moves = torch.stack(moves)
-    return {"largest": moves.max(), "least": moves[moves > 1e-9].min()}
+    sizes = torch.stack(moves)
+    return {"largest": sizes.max(), "least": sizes[sizes > 1e-9].min()}
 
 
 def steps_are_whole(outcome, _):
