@@ -84,6 +84,11 @@ class SubmissionExporter(NotebookExporter):
         resources = {**(resources or {}), "metadata": {"name": told["notebook"], "path": ""}}
         return self.from_notebook_node(notebook, resources=resources, **kw)
 
+    def _validate_preprocessor(self, nbc: Any, preprocessor: Any) -> None:
+        # nbconvert looks through the whole notebook after each of nbgrader's steps; once will do.
+        if preprocessor is self._preprocessors[-1]:
+            super()._validate_preprocessor(nbc, preprocessor)
+
     def verdict(self, student: str, name: str) -> Record:
         """The verdict on a student's notebook, graded now where it is not journaled."""
         grader = self._grader()

@@ -9,6 +9,7 @@ entering grades takes. Closing the gradebook still closes its connections.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -37,9 +38,17 @@ class _Tables:
         self._met: set[Engine] = set()
 
     def __call__(self, bind: Engine) -> None:
-        if bind not in self._met or not inspect(bind).get_table_names():
+        if bind not in self._met or _is_empty(bind):
             self._create_all(bind=bind)
             self._met.add(bind)
+
+
+def _is_empty(bind: Engine) -> bool:
+    """Whether a database has nothing in it; one that is a file, without opening it."""
+    file = bind.url.database if bind.url.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:":
+        return Path(file).stat().st_size == 0
+    return not inspect(bind).get_table_names()
 
 
 class _Schemas:
