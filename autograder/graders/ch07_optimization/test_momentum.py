@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from autograder.spec import Case, Exercise, Mistake, Variant, raised
+from autograder.spec.probes import tensors_of
 
 FORBIDDEN = [
     "torch.optim",
@@ -95,7 +96,9 @@ class SGDByTorch:
 
 def one_step(impl, param, grad, memory=(), **options):
     what = "(param, velocity)" if memory else "the parameter after the step"
-    return {what: impl(param, grad, *memory, **options)}
+    result, given = impl(param, grad, *memory, **options), [param, grad, *memory]
+    own = all(a is not b for a in tensors_of([result]) for b in given)
+    return {what: result, "every result is a new tensor": own}
 
 
 def transposed_step(impl, param, grad, memory=(), **options):
@@ -189,6 +192,26 @@ sgd_step = Exercise(
             "That is the penalty itself, one number. A gradient has an entry for each element.",
         ),
         Mistake(
+            "penalty's value added, element by element",
+            "weight_decay * param",
+            "weight_decay / 2 * param**2",
+            "That is the penalty itself. What is added to grad is its derivative.",
+        ),
+        Mistake(
+            "norm not squared",
+            "weight_decay * param",
+            "weight_decay * param / param.norm()",
+            "That is the gradient of the norm. The penalty is made of the norm's square.",
+        ),
+        Mistake(
+            "nothing new without a gradient",
+            f"return param - {DECAYED}",
+            "if weight_decay == 0 and not grad.any():\n        return param\n"
+            f"    return param - {DECAYED}",
+            "Where every gradient is zero the very param that was passed in comes back. The result "
+            "is to be a new tensor, whatever the gradient is.",
+        ),
+        Mistake(
             "absolute value penalised",
             "weight_decay * param",
             "weight_decay * param.sign()",
@@ -269,6 +292,11 @@ sgd_step = Exercise(
             lambda make: plain(make, 1, lr=0.2, weight_decay=0.9),
         ),
         Case("with the default lr", one_step, lambda make: plain(make, 2, 3, 4)),
+        Case(
+            "where every gradient is zero",
+            one_step,
+            lambda make: plain(make, 2, 3, lr=0.3) | {"grad": torch.zeros(2, 3)},
+        ),
     ],
 )
 def test_sgd_follows_the_formula(submission, case):
@@ -362,6 +390,34 @@ def velocity_mistakes(direction):
             VELOCITY,
             "momentum * velocity - grad",
             "Here the velocity adds gradients up, and the minus stands in the step alone.",
+        ),
+        Mistake.edits_of(
+            "velocity pointing downhill",
+            [(VELOCITY, "momentum * velocity - grad"), ("param - lr", "param + lr")]
+            + ([(direction, "(momentum * velocity - grad)")] if direction != "velocity" else []),
+            "Your velocity points downhill. That is another convention: here it adds gradients up, "
+            "uphill as they point, and the minus stands in the step alone.",
+        ),
+        Mistake(
+            "velocity returned times lr",
+            step,
+            f"{step.removesuffix('velocity')}lr * velocity",
+            "The velocity that comes back is multiplied with lr, and the next step would do that "
+            "again: lr is applied where the velocity is used.",
+        ),
+        Mistake(
+            "new gradient weighted in place of the old velocity",
+            VELOCITY,
+            "velocity + momentum * grad",
+            "momentum is the share of the old velocity that is kept; the new gradient goes in "
+            "whole.",
+        ),
+        Mistake(
+            "gradient itself as velocity",
+            f"velocity = {VELOCITY}",
+            f"velocity = grad if momentum == 0 else {VELOCITY}",
+            "With momentum 0 the velocity that comes back is the very grad that was passed in, so "
+            "that a later change of one is a change of the other: return a new tensor.",
         ),
         Mistake(
             "momentum hard-coded",
@@ -535,6 +591,33 @@ nesterov_step = Exercise(
             "The step has two parts: the gradient itself, and momentum times the new velocity.",
         ),
         Mistake(
+            "both parts of the step weighted",
+            NESTEROV,
+            "momentum * (grad + velocity)",
+            "In the step only the velocity is weighted with momentum; the gradient comes in whole.",
+        ),
+        Mistake(
+            "looked ahead once more",
+            NESTEROV,
+            "(grad + momentum * velocity + momentum * (velocity - grad))",
+            "param is the point that looks ahead already: the old velocity does not move it once "
+            "more before the step.",
+            edits=[
+                (
+                    f"velocity = {VELOCITY}\n    return param - lr * {NESTEROV}, velocity",
+                    f"param = param - lr * momentum * velocity\n    velocity = {VELOCITY}\n"
+                    "    return param - lr * velocity, velocity",
+                )
+            ],
+        ),
+        Mistake(
+            "heavy ball's step taken twice",
+            NESTEROV,
+            "(velocity + grad + momentum * velocity)",
+            "These are two steps of the heavy ball, one after the other. Nesterov's is one step, "
+            "along the gradient plus momentum times the new velocity.",
+        ),
+        Mistake(
             "weights of the step swapped",
             NESTEROV,
             "(momentum * grad + velocity)",
@@ -680,6 +763,62 @@ convergence_rate = Exercise(
             "    return torch.where(discriminant < 0, momentum**0.5, real)",
             "return (1 - lr * curvature).abs()",
             "That is the rate without momentum; with it there are two roots to compare.",
+        ),
+        Mistake(
+            "one kind of root for all curvatures",
+            "torch.where(discriminant < 0, momentum**0.5, real)",
+            "torch.full_like(b, momentum**0.5) if (discriminant < 0).any() else real",
+            "Each curvature has roots of its own, real or complex: choose for each entry by "
+            "itself, not once for the whole tensor.",
+        ),
+        Mistake(
+            "largest rate for all curvatures",
+            "return torch.where(discriminant < 0, momentum**0.5, real)",
+            "return torch.where(discriminant < 0, momentum**0.5, real).max().expand_as(b)",
+            "The maximum is over the two roots of each curvature, not over the curvatures.",
+        ),
+        Mistake(
+            "rate cut off at 1",
+            "return torch.where(discriminant < 0, momentum**0.5, real)",
+            "return torch.where(discriminant < 0, momentum**0.5, real).clamp(max=1)",
+            "Where the error grows the rate is above 1, and that is what is asked for: no limit.",
+        ),
+        Mistake(
+            "plain rate without its size",
+            "b = 1 + momentum - lr * curvature",
+            "if momentum == 0:\n        return 1 - lr * curvature\n"
+            "    b = 1 + momentum - lr * curvature",
+            "Without momentum the factor may be negative: the rate is its absolute value.",
+        ),
+        Mistake(
+            "momentum's sign in the middle term",
+            "1 + momentum - lr",
+            "1 - momentum - lr",
+            "The middle coefficient of the quadratic is 1 + momentum - lr * curvature: check the "
+            "sign of the momentum.",
+        ),
+        Mistake(
+            "curvature's sign in the middle term",
+            "1 + momentum - lr * curvature",
+            "1 + momentum + lr * curvature",
+            "The middle coefficient of the quadratic is 1 + momentum - lr * curvature: check the "
+            "sign of the curvature.",
+        ),
+        Mistake(
+            "negative curvature taken for positive",
+            "- lr * curvature",
+            "- lr * curvature.abs()",
+            "At a saddle the curvature is negative and the error grows: keep its sign.",
+        ),
+        Mistake(
+            "largest stretch in one step",
+            "return torch.where(discriminant < 0, momentum**0.5, real)",
+            "stretch = (1 - lr * curvature) ** 2 + (lr * momentum) ** 2\n"
+            "    stretch = stretch + curvature**2 + momentum**2\n"
+            "    spread = (stretch**2 - 4 * momentum**2).clamp(min=0).sqrt()\n"
+            "    return ((stretch + spread) / 2).sqrt()",
+            "That is the largest singular value: how much a single step can stretch. In the long "
+            "run the eigenvalues decide, the roots of the quadratic.",
         ),
         Mistake(
             "momentum missing from the middle term",
@@ -916,6 +1055,18 @@ best_momentum = Exercise(
             "That is the best rate of plain gradient descent; solve the two equations for the "
             "momentum.",
         ),
+        Mistake.edits_of(
+            "Nesterov's choice",
+            [(LR, "lr = 1 / largest"), (MOMENTUM, "momentum = (high - low) / (high + low)")],
+            "That pair is often used with Nesterov's momentum. For the heavy ball, solve the two "
+            "equations.",
+        ),
+        Mistake(
+            "only the 2 squared",
+            LR,
+            "lr = 4 / (high + low)",
+            "The whole quotient is squared, the sum of the roots as well as the 2.",
+        ),
         Mistake(
             "momentum for many steps",
             MOMENTUM,
@@ -1036,10 +1187,13 @@ def afresh(impl, values, gradients, later, **options):
 
 
 def gradients_after(impl, values, gradients, **options):
+    """Steps, and two more on gradients that nobody sets anew."""
     params = leaves_of(values)
     optimizer = impl(params, **options)
     take(optimizer, params, gradients)
-    return {f"gradient {i} after the steps": param.grad.clone() for i, param in enumerate(params)}
+    for _ in range(2):
+        optimizer.step()
+    return {f"gradient {i} after the steps": param.grad for i, param in enumerate(params)}
 
 
 def after_zero_grad(impl, values, gradients, **options):
@@ -1062,7 +1216,12 @@ def by_backward(impl, x, y, weight, bias, steps, **options):
         optimizer.zero_grad()
         (layer(x).tanh() - y).square().mean().backward()
         optimizer.step()
-    return {"the weight": layer.weight.detach(), "the bias": layer.bias.detach()}
+    kept = tensors_of(list(getattr(optimizer, "__dict__", {}).values()))
+    return {
+        "the weight": layer.weight.detach(),
+        "the bias": layer.bias.detach(),
+        "autograd recorded a velocity": any(tensor.grad_fn is not None for tensor in kept),
+    }
 
 
 def regression(make, **options):
@@ -1191,6 +1350,121 @@ SGD = Exercise(
                 ("for param in self.params]", "for param in params]"),
             ],
             "A generator can be gone through only once: keep the parameters in a list.",
+        ),
+        Mistake.edits_of(
+            "generator used up in the first step",
+            [
+                ("self.params = list(params)", "self.params = params"),
+                ("[torch.zeros_like(param) for param in self.params]", "{}"),
+                (
+                    "grad, self.velocities[i], lr",
+                    "grad, self.velocities.get(i, torch.zeros_like(param)), lr",
+                ),
+            ],
+            "After the first step the parameters are gone: a generator can be gone through only "
+            "once, so keep the parameters in a list.",
+        ),
+        Mistake(
+            "velocity fades while skipped",
+            "                    continue\n",
+            "                    self.velocities[i] = self.momentum * self.velocities[i]\n"
+            "                    continue\n",
+            f"{SKIPPED} Its velocity stays as it was, too: here it fades meanwhile.",
+        ),
+        Mistake(
+            "velocity dropped while skipped",
+            "                    continue\n",
+            "                    self.velocities[i] = torch.zeros_like(param)\n"
+            "                    continue\n",
+            f"{SKIPPED} Its velocity stays as it was, too: here it starts from rest again.",
+        ),
+        Mistake.edits_of(
+            "one velocity for each shape",
+            [
+                ("[torch.zeros_like(param) for param in self.params]", "{}"),
+                ("new, self.velocities[i] = rule(", "new, self.velocities[param.shape] = rule("),
+                (
+                    "grad, self.velocities[i], lr",
+                    "grad, self.velocities.get(param.shape, torch.zeros_like(param)), lr",
+                ),
+            ],
+            "Parameters of the same shape share a velocity here. Each has its own: the parameter "
+            "itself, or its number, is the key.",
+        ),
+        Mistake(
+            "no decay for vectors",
+            GRAD,
+            "grad = param.grad + self.weight_decay * (param.dim() > 1) * param",
+            "Parameters of one dimension do not decay. The penalty is on every parameter that the "
+            "optimizer is given.",
+        ),
+        Mistake(
+            "no decay under Nesterov",
+            GRAD,
+            "grad = param.grad + self.weight_decay * (not self.nesterov) * param",
+            "With Nesterov's momentum the weight decay is left out: the penalty's gradient is "
+            "added first, whatever the rule is.",
+        ),
+        Mistake(
+            "gradients cleared by the step",
+            "param.copy_(new)",
+            "param.copy_(new)\n                param.grad = None",
+            "step leaves the gradients as they are: clearing them is what zero_grad is for.",
+        ),
+        Mistake.written(
+            "gradient itself as the first velocity",
+            """
+            class SGD:
+                def __init__(
+                    self, params, lr=1e-2, momentum=0.0, weight_decay=0.0, nesterov=False
+                ):
+                    if nesterov and momentum <= 0:
+                        raise ValueError("no momentum")
+                    self.params, self.velocities = list(params), {}
+                    self.lr, self.momentum = lr, momentum
+                    self.weight_decay, self.nesterov = weight_decay, nesterov
+
+                @torch.no_grad()
+                def step(self):
+                    for i, param in enumerate(self.params):
+                        if param.grad is None:
+                            continue
+                        grad = param.grad
+                        if self.weight_decay:
+                            grad = grad + self.weight_decay * param
+                        if i in self.velocities:
+                            self.velocities[i].mul_(self.momentum).add_(grad)
+                        else:
+                            self.velocities[i] = grad
+                        velocity = self.velocities[i]
+                        ahead = grad + self.momentum * velocity
+                        param.sub_(self.lr * (ahead if self.nesterov else velocity))
+
+                def zero_grad(self):
+                    for param in self.params:
+                        param.grad = None
+            """,
+            "The first velocity is the very tensor in param.grad, and later steps write into it: "
+            "start the velocity from a copy.",
+        ),
+        Mistake.edits_of(
+            "velocities recorded by autograd",
+            [("with torch.no_grad():", "if True:"), ("param.copy_(new)", "param.data.copy_(new)")],
+            "The penalty is recorded by autograd, and through the velocity the graph grows with "
+            "every step: an optimizer's step runs without recording.",
+        ),
+        Mistake(
+            "refused by an assertion",
+            REFUSAL,
+            "        assert not nesterov or momentum > 0\n",
+            "An assert raises AssertionError, and is left out when Python optimises: raise "
+            "ValueError.",
+        ),
+        Mistake(
+            "negative momentum accepted",
+            "nesterov and momentum <= 0",
+            "nesterov and momentum == 0",
+            "A negative momentum is not positive either: with nesterov it is an error.",
         ),
         Mistake(
             "gradient set to zero",
@@ -1411,7 +1685,12 @@ def test_class_keeps_velocities(submission, case):
 @SGD.test(
     points=0.5,
     cases=[
-        Case("left alone by steps", gradients_after, lambda make: training(make, 2, **ALL)),
+        Case("left alone by steps", gradients_after, lambda make: training(make, 1, **ALL)),
+        Case(
+            "left alone by steps without weight decay",
+            gradients_after,
+            lambda make: training(make, 1, lr=0.3, momentum=0.7),
+        ),
         Case("cleared by zero_grad", after_zero_grad, lambda make: training(make, 3, **ALL)),
     ],
 )

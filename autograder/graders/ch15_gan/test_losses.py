@@ -117,10 +117,16 @@ GRADIENTS_OF_FAKES = [
     Case("a map of outputs for each image", gradients_of_fakes, one(2, 1, 3, 5)),
 ]
 EXTREMES_OF_BOTH = [
+    Case("logits around ten", gradients_of_both, two_beyond(6.0, 15.0, 4, 6)),
     Case("logits in the hundreds", gradients_of_both, two_beyond(150.0, 250.0, 5, 3)),
     Case("logits near a thousand", gradients_of_both, two_beyond(800.0, 1000.0, 3, 4)),
 ]
 EXTREMES_OF_FAKES = [
+    Case(
+        "logits around ten",
+        gradients_of_fakes,
+        lambda make: {"fake": around(make, 0.0, 6, low=6.0, high=15.0)},
+    ),
     Case(
         "logits in the hundreds",
         gradients_of_fakes,
@@ -176,11 +182,30 @@ DETACHED = (
     "The detach belongs to the generator's output in the training step, not inside the loss: "
     "detached outputs teach the discriminator nothing."
 )
+DETACHED_RESULT = (
+    "The loss that comes back is cut off from the outputs it was made of, so that backward() "
+    "teaches nobody: no detach, no .data, no new tensor made of its number."
+)
+DETACHED_REAL = (
+    "The reals' outputs are detached: the discriminator learns from both batches, real and fake."
+)
+ROUNDED = (
+    "The logits are cut off before the loss is taken: beyond the limit the loss is wrong, and its "
+    "gradient is 0. A function that is stable needs no limit."
+)
+EARLY = (
+    "For moderately large logits this takes a straight line for the curve. The loss is exact for "
+    "every logit, so leave PyTorch's own threshold as it is."
+)
+SHAPE = "The loss has the shape (), not (1,): a mean over every entry has no dimension left."
 DETACHED_GENERATOR = (
     "The generator learns through these outputs: detaching them cuts it off from its loss."
 )
 NUMBER = "Return the loss as a tensor, so that backward() works; .item() is for printing."
-FLOAT32 = "The loss takes the dtype of its arguments: do not cast them to float32."
+FLOAT32 = (
+    "The loss takes the dtype of its arguments: do not cast them to float32, and make labels and "
+    "running totals of your own like the arguments."
+)
 SIGMOID = (
     "There is no sigmoid in this loss: it works on the outputs as they are, and a sigmoid would "
     "flatten its gradient."
@@ -221,6 +246,7 @@ def batch_mistakes(on_real, on_fake):
 
     end = of_line(result)
     detached = on_fake.replace("fake_logits", "fake_logits.detach()")
+    detached_real = on_real.replace("real_logits", "real_logits.detach()")
     own_length = ("sum() / len(real_logits)", "sum() / len(fake_logits)")
     one_size = ("sum() / real_logits.numel()", "sum() / real_logits.numel()")
     cat = "return torch.cat([on_real.flatten(), on_fake.flatten()]).mean()"
@@ -236,7 +262,15 @@ def batch_mistakes(on_real, on_fake):
         end("the reals left out", "return on_fake", ONLY_FAKE),
         end("returned as a number", "return (on_real + on_fake).item()", NUMBER),
         end("computed in float32", "return on_real.float() + on_fake.float()", FLOAT32),
+        end("detached", "return (on_real + on_fake).detach()", DETACHED_RESULT),
+        end("of shape (1,)", "return (on_real + on_fake).reshape(1)", SHAPE),
+        unaveraged(
+            "both batches weighted by their sizes",
+            "return 2 * torch.cat([on_real.flatten(), on_fake.flatten()]).mean()",
+            CONCATENATED,
+        ),
         Mistake("fakes detached in the loss", on_fake, detached, DETACHED),
+        Mistake("reals detached in the loss", on_real, detached_real, DETACHED_REAL),
     ]
 
 
@@ -251,6 +285,7 @@ def mean_mistakes(line, argument="fake_logits"):
         of("averaged over the first dimension", line.replace("mean()", "mean(0)"), FIRST_DIMENSION),
         of("detached in the loss", detached, DETACHED_GENERATOR),
         of("returned as a number", f"return ({body}).item()", NUMBER),
+        of("of shape (1,)", f"return ({body}).reshape(1)", SHAPE),
         of("computed in float32", f"return ({body}).float()", FLOAT32),
     ]
 
@@ -335,6 +370,15 @@ discriminator_loss = Exercise(
                 CLIPPED,
             )
             for eps in ("1e-7", "1e-8", "1e-10", "1e-12")
+        ),
+        *(
+            entropies(
+                f"logits cut off at {limit}",
+                f"-F.logsigmoid(real_logits.clamp(-{limit}, {limit})).mean()",
+                f"-F.logsigmoid(-fake_logits.clamp(-{limit}, {limit})).mean()",
+                ROUNDED,
+            )
+            for limit in (10, 20, 30, 50, 80)
         ),
         entropies(
             "clamped probabilities",
@@ -531,6 +575,30 @@ minimax_generator_loss = Exercise(
             )
             for eps in ("1e-7", "1e-8", "1e-10", "1e-12")
         ),
+        *(
+            minimax(
+                f"logits cut off at {limit}",
+                f"return F.logsigmoid(-fake_logits.clamp(-{limit}, {limit})).mean()",
+                ROUNDED,
+            )
+            for limit in (10, 20, 30, 50, 80, 100)
+        ),
+        minimax(
+            "a straight line too early",
+            "return -F.softplus(fake_logits, threshold=5).mean()",
+            EARLY,
+        ),
+        minimax(
+            "infinities replaced",
+            "return torch.nan_to_num(torch.log(1 - fake_logits.sigmoid()), neginf=-100.0).mean()",
+            CLIPPED,
+        ),
+        minimax(
+            "one minus log D",
+            "return (1 - F.logsigmoid(fake_logits)).mean()",
+            "One minus the logarithm is not the logarithm of one minus: the 1 − D comes first, "
+            "then its logarithm.",
+        ),
         minimax(
             "clamped probabilities",
             "return torch.log(1 - torch.sigmoid(fake_logits).clamp(1e-7, 1 - 1e-7)).mean()",
@@ -669,6 +737,35 @@ generator_loss = Exercise(
                 CLIPPED,
             )
             for eps in ("1e-7", "1e-8", "1e-10", "1e-12")
+        ),
+        *(
+            non_saturating(
+                f"logits cut off at {limit}",
+                f"return -F.logsigmoid(fake_logits.clamp(-{limit}, {limit})).mean()",
+                ROUNDED,
+            )
+            for limit in (10, 20, 30, 50, 80)
+        ),
+        non_saturating(
+            "a straight line too early",
+            "return F.softplus(-fake_logits, threshold=5).mean()",
+            EARLY,
+        ),
+        non_saturating(
+            "infinities replaced",
+            "return -torch.nan_to_num(torch.log(fake_logits.sigmoid()), neginf=-100.0).mean()",
+            CLIPPED,
+        ),
+        non_saturating(
+            "logarithm forgotten",
+            "return (1 - fake_logits.sigmoid()).mean()",
+            "This is the mean of 1 − D: it has no logarithm, and its gradient vanishes where the "
+            "fakes are recognised.",
+        ),
+        non_saturating(
+            "squared distance for the logarithm",
+            "return (1 - fake_logits.sigmoid()).square().mean()",
+            "This is the squared distance of D from 1. The loss is the negative logarithm of D.",
         ),
         non_saturating(
             "clamped probabilities",
@@ -979,6 +1076,18 @@ least_squares_generator_loss = Exercise(
             "No square root: the loss is the mean of the squares itself.",
         ),
         to_one(
+            "only below the target",
+            "return F.relu(1 - fake_logits).square().mean() / 2",
+            "Fakes above the target cost as well: the distance is squared on both sides of 1, with "
+            "no cut.",
+        ),
+        to_one(
+            "linear in the distance far away",
+            "return F.smooth_l1_loss(fake_logits, torch.ones_like(fake_logits))",
+            "That is the Huber loss, which turns linear far from the target. Least squares squares "
+            "every distance.",
+        ),
+        to_one(
             "negated",
             "return -(fake_logits - 1).square().mean() / 2",
             "The sign is turned: the generator minimises its distance to the target.",
@@ -1130,6 +1239,19 @@ hinge_discriminator_loss = Exercise(
             "Lying beyond the margin is no error: it costs 0, not the distance.",
         ),
         hinges(
+            "averaged over what is short",
+            "F.relu(1 - real_logits).sum() / (real_logits < 1).sum()",
+            "F.relu(1 + fake_logits).sum() / (fake_logits > -1).sum()",
+            "The mean is over every entry of the batch: outputs beyond their margin count, too, "
+            "with a cost of 0.",
+        ),
+        hinges(
+            "leaky hinge",
+            "F.leaky_relu(1 - real_logits).mean()",
+            "F.leaky_relu(1 + fake_logits).mean()",
+            "Beyond its margin an output costs exactly 0: a leaky ReLU still pays it a little.",
+        ),
+        hinges(
             "sigmoid before the hinge",
             "F.relu(1 - real_logits.sigmoid()).mean()",
             "F.relu(1 + fake_logits.sigmoid()).mean()",
@@ -1265,6 +1387,23 @@ def linear_mistakes(argument):
             "the fakes' hinge of the discriminator",
             f"return F.relu(1 + {argument}).mean()",
             "That is the discriminator's own term, which pushes the outputs on fakes down.",
+        ),
+        of(
+            "least squares",
+            f"return ({argument} - 1).square().mean()",
+            "That pulls the outputs to 1, as in the least-squares game. Here there is no target: "
+            "the higher, the better.",
+        ),
+        of(
+            "half the least squares",
+            f"return ({argument} - 1).square().mean() / 2",
+            "That pulls the outputs to 1, as in the least-squares game. Here there is no target: "
+            "the higher, the better.",
+        ),
+        of(
+            "only the best fake",
+            f"return -{argument}.max()",
+            "Only the highest output counts here: the loss is the mean over all of them.",
         ),
         of(
             "minus the magnitude",
@@ -1419,6 +1558,26 @@ wasserstein_critic_loss = Exercise(
             "fakes detached in the loss",
             "return fake_scores.detach().mean() - real_scores.mean()",
             DETACHED,
+        ),
+        critic(
+            "reals detached in the loss",
+            "return fake_scores.mean() - real_scores.detach().mean()",
+            DETACHED_REAL,
+        ),
+        critic(
+            "detached",
+            "return (fake_scores.mean() - real_scores.mean()).detach()",
+            DETACHED_RESULT,
+        ),
+        critic(
+            "of shape (1,)",
+            "return (fake_scores.mean() - real_scores.mean()).reshape(1)",
+            SHAPE,
+        ),
+        critic(
+            "medians",
+            "return fake_scores.median() - real_scores.median()",
+            "The scores' means are compared, not their medians.",
         ),
         critic(
             "returned as a number",
@@ -1586,12 +1745,30 @@ def penalty_of_attached_examples(impl, real, fake, epsilon, W, v):
 def penalty_beside_stored_gradients(impl, real, fake, epsilon, W, v):
     W, v = W.requires_grad_(), v.requires_grad_()
     W.grad = torch.ones_like(W)
-    found = impl(smooth_critic(W, v), real, fake, epsilon)
+    generator = torch.Generator(device=real.device).manual_seed(5)
+    before = generator.get_state()
+    found = impl(smooth_critic(W, v), real, fake, epsilon, generator)
     return {
         "a penalty of shape () is returned": isinstance(found, Tensor) and found.ndim == 0,
+        "the examples ask for gradients now": real.requires_grad or fake.requires_grad,
+        "the generator was used although epsilon is given": not torch.equal(
+            before, generator.get_state()
+        ),
         "the .grad that the critic's first weights had before": W.grad,
         "the critic's last weights still have no .grad": v.grad is None,
     }
+
+
+def dtype_of_the_points(impl, real, fake):
+    """Whether a critic in half precision is asked about points in half precision."""
+    dtypes = []
+
+    def critic(x):
+        dtypes.append(x.dtype)
+        return x.flatten(1).sum(dim=1)
+
+    impl(critic, real.bfloat16(), fake.bfloat16())
+    return {"the drawn points have the dtype of the examples": set(dtypes) == {torch.bfloat16}}
 
 
 def penalty_of_a_linear_critic(impl, real, fake, W):
@@ -1780,6 +1957,50 @@ gradient_penalty = Exercise(
             "the real batch.",
         ),
         Mistake(
+            "shares drawn in the default dtype",
+            DRAW,
+            DRAW.replace("dtype=real.dtype, ", ""),
+            "The shares are drawn in float32, whatever the examples are in, and the points take "
+            "that over. Draw them in the dtype of the real batch.",
+        ),
+        Mistake.edits_of(
+            "drawn in any case",
+            [
+                ("if epsilon is None:\n        epsilon", "drawn"),
+                (SHARE, SHARE.replace("epsilon", "(drawn if epsilon is None else epsilon)")),
+            ],
+            "The generator is used even where epsilon is given, which changes every later draw "
+            "from it: draw only where it is None.",
+        ),
+        Mistake(
+            "epsilon of zeros ignored",
+            "if epsilon is None:",
+            "if epsilon is None or not epsilon.any():",
+            "A share of 0 is a share: ask whether epsilon is None, not whether it is zero.",
+        ),
+        Mistake(
+            "gradients asked of the examples",
+            POINTS,
+            f"{POINTS}\n    real.requires_grad_()",
+            "The examples are changed: they ask for a gradient afterwards. Ask it of the points "
+            "alone, which are new.",
+        ),
+        Mistake(
+            "the first example's score alone",
+            "scores.sum()",
+            "scores[0].sum()",
+            "Only the first score is differentiated, so that all other slopes are 0: one call "
+            "finds all of them, if it starts from all scores together.",
+        ),
+        Mistake(
+            "shares rounded",
+            POINTS,
+            POINTS.replace("share *", "share.round() *").replace(
+                "1 - share)", "1 - share.round())"
+            ),
+            "The points are the examples themselves: a share lies anywhere between 0 and 1.",
+        ),
+        Mistake(
             "epsilon ignored",
             "if epsilon is None:",
             "if True:",
@@ -1868,6 +2089,12 @@ gradient_penalty = Exercise(
             SLOPE,
             "gradient.flatten(1).abs().sum(dim=1)",
             "The slope is the Euclidean norm, not the sum of the magnitudes.",
+        ),
+        Mistake(
+            "largest entry for the norm",
+            SLOPE,
+            "gradient.flatten(1).abs().amax(dim=1)",
+            "The slope is the Euclidean norm, not the largest magnitude.",
         ),
         Mistake(
             "root mean square for the norm",
@@ -2011,7 +2238,8 @@ gradient_penalty = Exercise(
             """
             def gradient_penalty(critic, real, fake, epsilon=None, generator=None):
                 if epsilon is None:
-                    epsilon = torch.rand(len(real), generator=generator).to(real)
+                    epsilon = torch.rand(len(real), generator=generator, device=real.device)
+                    epsilon = epsilon.to(real.dtype)
                 total = 0.0
                 for i in range(len(real)):
                     x = epsilon[i] * real[i : i + 1] + (1 - epsilon[i]) * fake[i : i + 1]
@@ -2049,7 +2277,7 @@ gradient_penalty = Exercise(
         Case("as many examples as entries", penalty, between(4, 4, hidden=6), **SINGLE),
         Case("a steep critic", penalty, between(5, 3, hidden=7, scale=4.0), **SINGLE),
         Case("a flat critic", penalty, between(6, 4, hidden=3, scale=0.1), **SINGLE),
-        Case("points at the fakes", penalty, between(5, 2, hidden=4, high=1e-9), **SINGLE),
+        Case("points at the fakes", penalty, between(5, 2, hidden=4, high=0.0), **SINGLE),
         Case("points next to the reals", penalty, between(3, 4, hidden=5, low=0.95), **SINGLE),
         Case("one example, in float64", penalty, between(1, 6, hidden=4), **DOUBLE),
     ],
@@ -2114,6 +2342,12 @@ def test_gradient_penalty_leaves_everything_else_alone(submission, case):
             observe=facts_of_the_draw,
         ),
         Case("images", drawn_points, apart(400, 1, 3, 2, seeded=True), observe=facts_of_the_draw),
+        Case(
+            "examples in bfloat16",
+            dtype_of_the_points,
+            lambda make: {"real": make.normal(4, 3), "fake": make.normal(4, 3)},
+            **SINGLE,
+        ),
     ],
 )
 def test_gradient_penalty_draws_the_points(submission, case):
