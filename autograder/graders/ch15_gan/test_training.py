@@ -65,6 +65,9 @@ def facts_of_noise(outcome, _inputs):
             f"{name}: rows differ": bool((z[0] != z[1]).any()),
             f"{name}: columns differ": bool((z[:, 0] != z[:, 1]).any()),
             f"{name}: rows of different length": bool(z.norm(dim=1).std() > 0.1),
+            f"{name}: standardised": bool(z.mean().abs() < 1e-7 and (z.std() - 1).abs() < 1e-3),
+            f"{name}: columns standardised": bool((z.mean(dim=0).abs() < 1e-6).all()),
+            f"{name}: rows standardised": bool((z.mean(dim=1).abs() < 1e-6).all()),
         }
     return facts
 
@@ -96,6 +99,16 @@ sample_noise = Exercise(
          "The noise stays on the CPU. Draw it on the device asked for."),
         ("on a sphere", f"nn.functional.normalize({NOISE})",
          "The rows have been scaled to length 1; the noise is used as it is drawn."),
+        ("standardised", f"(lambda z: (z - z.mean()) / z.std())({NOISE})",
+         "The batch has been given the mean 0 and the deviation 1, so that its entries depend on "
+         "one another. The noise is used as it is drawn."),
+        ("standardised column by column",
+         f"(lambda z: (z - z.mean(0)) / z.std(0))({NOISE})",
+         "The columns have been given the mean 0 and the deviation 1, so that entries depend on "
+         "one another. The noise is used as it is drawn."),
+        ("four dimensions", NOISE + "[:, :, None, None]",
+         "That is the shape for a convolution. Here the noise is a matrix, (batch_size, "
+         "latent_dim)."),
         ("divided by a root", NOISE + " / latent_dim**0.5",
          "The variance of each entry is 1, whatever the dimension."),
         ("standard deviation of 0.02", f"0.02 * {NOISE}",
@@ -220,6 +233,8 @@ def rounds_with(call, trained, weights, rounds, evaluated, stale):
         load_parameters(networks[name], weights[name]).train(name not in evaluated)
         for p in networks[name].parameters():
             p.grad = None if stale is None else torch.full_like(p, stale)
+    other = "generator" if trained == "discriminator" else "discriminator"
+    networks[other][0].bias.requires_grad_(not evaluated)  # a network may be frozen in part
     optimizer = RecordedSGD(networks[trained].parameters(), lr=0.3, momentum=0.8)
     optimizer.events = events
     losses, happened = [], []
@@ -232,6 +247,9 @@ def rounds_with(call, trained, weights, rounds, evaluated, stale):
         "losses": [loss.detach() if isinstance(loss, Tensor) else loss for loss in losses],
         "a loss requires a gradient": any(loss.requires_grad for loss in tensors),
         "what happened in each round": happened,
+        "examples or noise ask for a gradient": any(
+            part.requires_grad for pair in rounds for part in pair
+        ),
         **{
             f"the {name}'s parameters": {n: p.detach() for n, p in network.named_parameters()}
             for name, network in networks.items()
@@ -381,6 +399,23 @@ discriminator_step = Exercise(
             Freezing the generator's parameters is not undone: its own step would not train it
             any more. A detach is enough.
 
+            generator unfrozen afterwards
+                generator.requires_grad_(False)
+                    fake = generator(noise)
+                    generator.requires_grad_(True)
+            Parameters of the generator that were frozen before the call are not any more: their
+            requires_grad is left as it was. A detach is enough.
+
+            discriminator put into training mode
+                discriminator.train()
+                    fake = generator(noise).detach()
+            Which mode the networks are in is the caller's choice: do not call train() here.
+
+            gradients asked of the reals
+                real.requires_grad_()
+                    fake = generator(noise).detach()
+            The reals are data and left unchanged: only the parameters need gradients.
+
             the generator's gradients cleared
                 fake = generator(noise).detach()
                     generator.zero_grad()
@@ -393,6 +428,11 @@ discriminator_step = Exercise(
             labels exchanged
                 loss = discriminator_loss(discriminator(fake), discriminator(real))
             Reals come first in discriminator_loss, fakes second: here fakes count as real.
+
+            logits of the fakes detached
+                loss = discriminator_loss(discriminator(real), discriminator(fake).detach())
+            Detached logits teach the discriminator nothing about fakes. What is cut off is the
+            generator's output, before the discriminator sees it.
 
             real examples only
                 loss = discriminator_loss(discriminator(real), discriminator(real))
@@ -639,6 +679,13 @@ generator_step = Exercise(
             Freezing the discriminator's parameters is not undone: its own step would fail. They
             are not in this optimizer, so nothing moves them.
 
+            discriminator unfrozen afterwards
+                discriminator.requires_grad_(False)
+                    loss = generator_loss(discriminator(fake))
+                    discriminator.requires_grad_(True)
+            Parameters of the discriminator that were frozen before the call are not any more:
+            their requires_grad is left as it was.
+
             discriminator cut off
                 with torch.no_grad():
                         logits = discriminator(fake)
@@ -833,6 +880,12 @@ mode_counts = Exercise(
             ("largest coordinate", DISTANCE, "(samples[:, None] - centres).abs().amax(dim=2)",
              "Each coordinate is compared by itself: that is a box and not a ball. The distance is "
              "Euclidean."),
+            ("first two coordinates", DISTANCE,
+             "torch.linalg.vector_norm((samples[:, None] - centres)[..., :2], dim=2)",
+             "Samples may have any number of dimensions: the distance is over all of them."),
+            ("nearest sample for each mode", "distance.min(dim=1)", "distance.min(dim=0)",
+             "The minimum runs over the samples: that finds the nearest sample of each mode. Find "
+             "the nearest mode of each sample."),
             ("mean over the coordinates", DISTANCE,
              "(samples[:, None] - centres).square().mean(dim=2).sqrt()",
              "The Euclidean distance adds the squares up; it does not average them."),
@@ -975,6 +1028,9 @@ mode_coverage = Exercise(
          "The quality is a share: divide by the number of all samples."),
         ("in percent", QUALITY, "100 * counts.sum() / n",
          "The share lies between 0 and 1: no percent."),
+        ("mean of the counts", QUALITY, "counts.float().mean()",
+         "The share is the sum of the counts over the number of all samples, not their mean over "
+         "the modes."),
         ("mean count", QUALITY, "counts.double().mean() / n",
          "Add the counts up; their mean divides by the number of modes as well."),
         ("covered modes only", QUALITY, "counts[counts >= share * n / len(counts)].sum() / n",
@@ -1093,6 +1149,19 @@ mode_kl = Exercise(
              "A softmax is no share: divide the counts by their sum."),
             ("smoothed", PART, "p = (counts + 1) / (counts + 1).sum()",
              "Nothing is added to the counts; an empty mode adds 0."),
+            *((f"{eps} in the logarithm", SUM, f"p * ((p + {eps}) * len(counts)).log()",
+               "Something small is added in the logarithm, and shows in the result. An empty mode "
+               "adds exactly 0, and the others need no help.")
+              for eps in ("1e-2", "1e-3", "1e-4", "1e-5", "1e-6")),
+            ("the other way round, empty modes raised", SUM,
+             "-(p.clamp(min=1e-12) * len(counts)).log() / len(counts)",
+             "These are the divergences the other way round, of the uniform distribution from "
+             "yours; they are infinite where a mode is empty."),
+            ("integer division", PART, "p = (counts // counts.sum()).float()",
+             "Integer division makes every part 0 or 1: use a true division."),
+            ("empty modes counted once", PART,
+             "p = counts.clamp(min=1) / counts.clamp(min=1).sum()",
+             "An empty mode keeps its count of 0, and adds 0."),
             ("smoothed a little", PART, "p = (counts + 0.01) / (counts + 0.01).sum()",
              "Nothing is added to the counts; an empty mode adds 0."),
         ]),
@@ -1254,6 +1323,13 @@ update_average = Exercise(
              "statistics."),
             ("buffers averaged", BUFFER, "buffer.copy_(decay * buffer + (1 - decay) * newest)",
              "Buffers are not averaged: they become equal to the generator's."),
+            ("running statistics averaged", BUFFER,
+             "buffer.copy_(decay * buffer + (1 - decay) * newest if buffer.is_floating_point() "
+             "else newest)",
+             "Buffers are not averaged, running statistics neither: they become equal to the "
+             "generator's."),
+            ("both networks averaged", KEPT, f"{KEPT}\n            new.copy_(kept)",
+             "The generator takes on the average: it is to be left as it is, and trains on."),
             ("buffers shared", BUFFER, "buffer.data = newest.data",
              "The average's buffers now use the generator's memory, and will change with it. Copy "
              "the values."),
