@@ -3116,6 +3116,13 @@ mc_dropout_predict = Exercise(
             "is thrown away.",
         ),
         Mistake(
+            "mean and deviation over passes and batch",
+            RETURN,
+            "return passes.mean(dim=(0, 1)), passes.std(dim=(0, 1), correction=0)",
+            "You average over the examples of the batch as well. Each example has a mean of its "
+            "own: average over the passes alone.",
+        ),
+        Mistake(
             "mean absolute deviation",
             RETURN,
             "mean = passes.mean(dim=0)\n    return mean, (passes - mean).abs().mean(dim=0)",

@@ -161,7 +161,7 @@ def saved(impl, train, x):
     }
 
 
-def table_of(make, n, features, constant=(), tiny=()):
+def table_of(make, n, features, constant=(), tiny=(), minute=()):
     """Features in units of their own: means and spreads of very different sizes."""
     scale = make.uniform(features, low=0.5, high=8.0)
     for feature in tiny:
@@ -170,13 +170,15 @@ def table_of(make, n, features, constant=(), tiny=()):
     table = scale * make.normal(n, features) + shift
     for feature in constant:
         table[:, feature] = 0.25 * (feature + 3)
+    for feature in minute:  # around 0, where even float32 can tell so small a spread
+        table[:, feature] = 1e-9 * make.away_from_zero(n)
     return table
 
 
-def tables(n, features, constant=(), tiny=()):
+def tables(n, features, constant=(), tiny=(), minute=()):
     def draw(make):
         return {
-            "train": table_of(make, n, features, constant, tiny),
+            "train": table_of(make, n, features, constant, tiny, minute),
             "held_out": 3 * make.normal(6, features) - 2,
             "z": make.normal(3, features),
             "cotangent": make.normal(6, features),
@@ -214,6 +216,11 @@ Standardizer = Exercise(
                 self.std = (x.std(dim=0, correction=0) + 1e-5).masked_fill(constant, 1.0)
             No epsilon is added: features that vary little would not come out with size 1.
 
+            largest distance
+                self.std = (x - self.mean).abs().amax(dim=0).masked_fill(constant, 1.0)
+            That scales by the largest distance from the mean, which one outlier can set. The
+            standard deviation is asked for.
+
             tiny number for constant features
                 self.std = x.std(dim=0, correction=0).masked_fill(constant, 1e-8)
             A constant feature is divided by 1, not by a tiny number: one that differs on new data
@@ -249,12 +256,48 @@ Standardizer = Exercise(
             for.
         """,
         ),
+        *(
+            Mistake(
+                f"epsilon of {eps} instead of one",
+                FITTED,
+                f"self.std = x.std(dim=0, correction=0) + {eps}",
+                "An epsilon keeps the division alive, but a constant feature would be divided by "
+                "it: it gets 1 instead, and no other feature gets anything added.",
+            )
+            for eps in ("1e-8", "1e-6", "1e-5")
+        ),
+        *(
+            Mistake(
+                f"floor of {floor} for all deviations",
+                FITTED,
+                f"self.std = x.std(dim=0, correction=0).clamp(min={floor})",
+                "You raise every small deviation to a floor. Only a feature that is the same in "
+                "all examples is treated apart, and it gets 1.",
+            )
+            for floor in ("1e-8", "1e-6", "1e-5", "1e-3")
+        ),
         *slips(
             "self.mean = x.mean(dim=0)",
             """
             one mean for all features
                 self.mean = x.mean().expand_as(x[0])
             Every feature has a mean of its own.
+
+            constant features not centred
+                self.mean = x.mean(dim=0).masked_fill(constant, 0.0)
+            A constant feature has a mean as well, and it is subtracted: only its deviation is
+            replaced.
+
+            statistics of a row of features
+                x = x.float()
+                        self.mean = x.mean(dim=0)
+            Something turns the inputs into float32: the statistics keep the dtype of the buffers.
+
+            training inputs centred in place
+                self.mean = x.mean(dim=0)
+                        x -= self.mean
+            You subtract the mean from the caller's training inputs themselves. fit only looks at
+            them.
 
             median
                 self.mean = x.median(dim=0).values
@@ -306,6 +349,27 @@ Standardizer = Exercise(
                 return (x - self.mean) * self.std
             Multiplying makes wide features wider still: divide.
 
+            mean of the batch at hand
+                return (x - x.mean(dim=0)) / self.std
+            New inputs are shifted by what was fitted on the training set, not by their own mean.
+
+            fitted again in forward
+                if self.training:
+                            self.fit(x)
+                        return (x - self.mean) / self.std
+            forward only uses what was fitted, in training mode too: it never fits.
+
+            fitted again in forward, without a graph
+                if self.training:
+                            self.fit(x.detach())
+                        return (x - self.mean) / self.std
+            forward only uses what was fitted, in training mode too: it never fits.
+
+            subtracted in the caller's tensor
+                x -= self.mean
+                        return x / self.std
+            You subtract from the caller's x itself: make a new tensor.
+
             clipped
                 return ((x - self.mean) / self.std).clamp(-1, 1)
             Nothing is clipped: values several deviations away are normal.
@@ -334,6 +398,44 @@ Standardizer = Exercise(
                 return z / self.std + self.mean
             forward divides by the deviation, so the inverse multiplies with it.
         """,
+        ),
+        Mistake.edits_of(
+            "one mean and deviation for all features",
+            [
+                ("self.mean = x.mean(dim=0)", "self.mean = x.mean().expand_as(x[0])"),
+                (
+                    FITTED,
+                    "self.std = x.std(correction=0).expand_as(constant).masked_fill(constant, 1.0)",
+                ),
+            ],
+            "Your mean and deviation run over all features together. Every feature has units, and "
+            "so a mean and a standard deviation, of its own.",
+        ),
+        Mistake.edits_of(
+            "mean and deviation as rows",
+            [
+                ("self.mean = x.mean(dim=0)", "self.mean = x.mean(dim=0, keepdim=True)"),
+                (FITTED, f"{FITTED}[None]"),
+            ],
+            "The buffers have the shape (num_features,): yours have an axis of size one in front.",
+        ),
+        Mistake(
+            "a single example refused",
+            f"        {CONSTANT}",
+            f"        if len(x) < 2:\n            raise ValueError\n        {CONSTANT}",
+            "One example is enough: all its features are the same in all examples, and so get 1.",
+        ),
+        Mistake(
+            "one buffer not saved",
+            '"std", torch.ones(num_features)',
+            '"std", torch.ones(num_features), persistent=False',
+            "A buffer that is not persistent is missing from the state_dict: both belong there.",
+        ),
+        Mistake(
+            "a buffer too many",
+            "super().__init__()",
+            'super().__init__()\n        self.register_buffer("fitted", torch.zeros(1))',
+            "mean and std are all that the state_dict holds: yours has another entry.",
         ),
         Mistake.edits_of(
             "plain attributes",
@@ -437,6 +539,7 @@ Standardizer = Exercise(
         Case("features in units of their own", fitted, tables(9, 5)),
         Case("a feature that never varies", fitted, tables(8, 4, constant=(2,))),
         Case("a feature that varies little", fitted, tables(7, 6, tiny=(1,))),
+        Case("a feature that hardly varies", fitted, tables(8, 3, minute=(1,))),
         Case("a single example", fitted, tables(1, 3, constant=(0, 1, 2))),
     ],
 )
@@ -479,10 +582,11 @@ def test_standardizer_follows_the_device(submission, case):
 
 
 def fans(impl, **weights):
-    found = {name: impl(weight) for name, weight in weights.items()}
+    found = {name: tuple(impl(weight)) for name, weight in weights.items()}
+    kinds = sorted({type(fan).__name__ for pair in found.values() for fan in pair})
     return {
         name: {"fan_in": fan_in, "fan_out": fan_out} for name, (fan_in, fan_out) in found.items()
-    }
+    } | {"fans are given as": ", ".join(kinds)}
 
 
 def fans_of_vectors(impl, bias, scalar):
@@ -564,6 +668,45 @@ fan_in_and_fan_out = Exercise(
             output features.
         """,
         ),
+        *slips(
+            FANS,
+            """
+            fans as tensors
+                positions = torch.tensor(positions)
+                    return weight.shape[1] * positions, weight.shape[0] * positions
+            The numbers are right, but they are tensors: Python ints are asked for.
+
+            fans as fractional numbers
+                return float(weight.shape[1] * positions), float(weight.shape[0] * positions)
+            The numbers are right, but they are floats: counts are Python ints. A division with /
+            makes a float.
+
+            all elements for fan_in
+                return weight.numel(), weight.shape[0] * positions
+            The weight has a part for each output: one output value adds up its own part alone.
+        """,
+        ),
+        Mistake(
+            "every kernel taken for a square",
+            POSITIONS,
+            "positions = weight.shape[-1] ** (weight.ndim - 2)",
+            "A kernel's sides may differ: multiply them, instead of raising the last one to a "
+            "power.",
+        ),
+        Mistake(
+            "scalars not refused",
+            "if weight.ndim < 2:",
+            "if weight.ndim == 1:",
+            "A scalar has no dimension at all, and raises a ValueError too: fewer than two "
+            "dimensions are too few.",
+        ),
+        Mistake(
+            "through NumPy",
+            FANS,
+            "shape = weight.detach().numpy().shape\n"
+            "    return shape[1] * positions, shape[0] * positions",
+            "NumPy cannot see a tensor that is on a GPU. The weight knows its shape itself.",
+        ),
         Mistake(
             "vectors accepted",
             "if weight.ndim < 2:",
@@ -642,7 +785,16 @@ def test_fans_are_counted(submission, case):
 
 
 @fan_in_and_fan_out.test(
-    points=0.25,
+    points=0.1,
+    cases=[Case("a convolution", fans, lambda make: {"weight": make.normal(6, 5, 3, 2)})],
+)
+def test_fans_follow_the_device(submission, case):
+    """Works on whichever device its inputs are on"""
+    submission.matches_on_device(case)
+
+
+@fan_in_and_fan_out.test(
+    points=0.15,
     cases=[
         Case(
             "fewer than two dimensions",
@@ -671,6 +823,19 @@ ACTIVATIONS = {
 
 def gains(impl, z, names):
     return {f"gain of {name}": impl(ACTIVATIONS[name], z) for name in names}
+
+
+def gains_twice(impl, z, names):
+    return {"first": gains(impl, z, names), "second": gains(impl, z, names)}
+
+
+def facts_of_two(outcome, _inputs):
+    first, second = outcome["first"], outcome["second"]
+    same = all(
+        type(a) is type(b) and (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b)
+        for a, b in zip(first.values(), second.values(), strict=True)
+    )
+    return {"two calls with the same draws agree": same} | (first if same else {})
 
 
 def gains_of(*shape, names):
@@ -710,6 +875,16 @@ activation_gain = Exercise(
             "mean square",
             "return activation(z).square().mean()",
             "That is φ's mean square itself. The gain makes up for it, and for its root.",
+        ),
+        (
+            "draws overwritten",
+            "return z.copy_(activation(z)).square().mean().rsqrt()",
+            "You write φ's values into the caller's draws: keep them in a tensor of their own.",
+        ),
+        (
+            "silent draws left out",
+            "phi = activation(z)\n    return phi[phi != 0].square().mean().rsqrt()",
+            "The draws at which the activation is 0 count as well: it is the mean over all draws.",
         ),
         (
             "mean absolute value",
@@ -792,10 +967,23 @@ activation_gain = Exercise(
     points=0.75,
     cases=[
         Case(
-            "activations with a kink", gains, gains_of(40, names=["identity", "ReLU", "leaky ReLU"])
+            "activations with a kink",
+            gains_twice,
+            gains_of(40, names=["identity", "ReLU", "leaky ReLU"]),
+            facts_of_two,
         ),
-        Case("smooth activations", gains, gains_of(5, 8, names=["tanh", "sigmoid", "SiLU"])),
-        Case("an activation that is never positive", gains, gains_of(3, 2, 4, names=["negative"])),
+        Case(
+            "smooth activations",
+            gains_twice,
+            gains_of(5, 8, names=["tanh", "sigmoid", "SiLU"]),
+            facts_of_two,
+        ),
+        Case(
+            "an activation that is never positive",
+            gains_twice,
+            gains_of(3, 2, 4, names=["negative"]),
+            facts_of_two,
+        ),
     ],
 )
 def test_gain_restores_the_mean_square(submission, case):
@@ -832,6 +1020,7 @@ def filled(impl, tensor, seed, **options):
     return {
         "weight": weight.detach(),
         "returns the tensor": result is weight,
+        "a plain tensor": impl(tensor.clone(), **options).requires_grad,
         "still a leaf": weight.is_leaf and weight.requires_grad,
         "again": seeded(seed)[0].detach(),
         "with another seed": seeded(seed + 7)[0].detach(),
@@ -863,6 +1052,7 @@ def facts_about(std_of):
         return {
             "the result is the tensor that was passed in": outcome["returns the tensor"],
             "a parameter stays a leaf that requires a gradient": outcome["still a leaf"],
+            "a plain tensor comes to require a gradient": outcome["a plain tensor"],
             "the tensor is filled": not weight.equal(inputs["tensor"].double()),
             "spread of the elements, above what it should be": steps(spread / std, 8),
             "mean of the elements, in spreads": f"{round(4 * float(weight.mean()) / spread)}/4",
@@ -956,6 +1146,12 @@ def drawing_slips(line):
                 "A parameter goes on requiring its gradient, or it would never be trained.",
             ),
             (
+                "gradient switched on",
+                f"tensor.{name}({args}, generator=generator)\n    return tensor.requires_grad_()",
+                "A tensor that requires no gradient goes on requiring none: only its elements "
+                "change.",
+            ),
+            (
                 "the same numbers in each row",
                 f"return tensor.copy_(torch.empty_like(tensor[0]).{name}({args}, "
                 "generator=generator).expand_as(tensor))",
@@ -1000,6 +1196,22 @@ UNIFORM_SLIPS = [
             return tensor.normal_(0.0, bound, generator=generator)
         The bound is that of a uniform distribution, which is what is asked for.
 
+        √3 in it twice
+            bound = bound * math.sqrt(3)
+                    return tensor.uniform_(-bound, bound, generator=generator)
+        The numbers spread √3 times too far: between deviation and bound there is one √3, and yours
+        has two, or a plain 3.
+
+        interval's width for the bound
+            return tensor.uniform_(-2 * bound, 2 * bound, generator=generator)
+        The √12 goes with the whole width of the interval; from 0 to either end it is half of that.
+
+        √2 for √3
+            bound = bound * math.sqrt(2 / 3)
+                    return tensor.uniform_(-bound, bound, generator=generator)
+        Between the standard deviation and the bound of a uniform distribution there is a factor of
+        √3: the mean square of numbers from -b to b is b²/3.
+
         interval as wide as the bound
             return tensor.uniform_(-bound / 2, bound / 2, generator=generator)
         The bound is the distance from 0 to either end, not between the ends.
@@ -1034,6 +1246,16 @@ NORMAL_SLIPS = [
         not centred
             return tensor.normal_(1.0, std, generator=generator)
         The distribution lies around 0: as much of it below as above.
+
+        truncated at two deviations
+            drawn = tensor.normal_(0.0, std, generator=generator)
+                    return drawn.clamp_(-2 * std, 2 * std)
+        Nothing is cut off: one normal number in twenty lies further away than two deviations.
+
+        the bound's formula for the deviation
+            return tensor.normal_(0.0, math.sqrt(3) * std, generator=generator)
+        The numbers spread √3 times too far: the 6 belongs to the bound of the uniform
+        distribution.
 
         truncated
             drawn = tensor.normal_(0.0, 1.0, generator=generator)
@@ -1140,6 +1362,32 @@ def kaiming_slips(line, name, number):
             "In a convolution the kernel's positions count, too: you have a function for that.",
         ),
         Mistake(
+            "fan_avg accepted",
+            'if mode not in ("fan_in", "fan_out"):',
+            'if mode not in ("fan_in", "fan_out", "fan_avg"):',
+            "There are two modes, fan_in and fan_out: every other one raises a ValueError, fan_avg "
+            "too.",
+        ),
+        Mistake(
+            "modes in any case",
+            'if mode not in ("fan_in", "fan_out"):',
+            'mode = mode.lower()\n    if mode not in ("fan_in", "fan_out"):',
+            "FAN_IN is neither of the two modes: it raises a ValueError.",
+        ),
+        Mistake(
+            "another error for a mode",
+            "raise ValueError(",
+            "raise KeyError(",
+            "A mode that does not exist raises a ValueError. A look-up in a dict raises a KeyError "
+            "unless you see to it.",
+        ),
+        Mistake(
+            "PyTorch's slope for linear layers",
+            "a: float = 0.0",
+            "a: float = 5**0.5",
+            "The stub's signature gives a another default than yours: without it, ReLU is meant.",
+        ),
+        Mistake(
             "any mode accepted",
             'if mode not in ("fan_in", "fan_out"):',
             "if mode is None:",
@@ -1212,7 +1460,16 @@ xavier_normal_ = Exercise(
     "xavier_normal_",
     oracle=xavier_normal_by_randn,
     forbids=NO_INIT,
-    mistakes=[*xavier_slips(XAVIER_NORMAL, "std", "2"), *NORMAL_SLIPS],
+    mistakes=[
+        *xavier_slips(XAVIER_NORMAL, "std", "2"),
+        Mistake(
+            "the 2 above the line forgotten",
+            XAVIER_NORMAL,
+            "std = gain * math.sqrt(1 / (fan_in + fan_out))",
+            "The variance is half of what it should be: a 2 stands above the line.",
+        ),
+        *NORMAL_SLIPS,
+    ],
     variants=variants("""
         from standard normal numbers
             def xavier_normal_(tensor, gain=1.0, generator=None):
@@ -1463,9 +1720,10 @@ RESULT = "return torch.stack(sizes)"
 
 def measured(one, name, hint):
     """The same slip in both places where a size is measured."""
+    of_x, of_h = one.replace("{}", "x"), one.replace("{}", "h")
     return Mistake.edits_of(
         name,
-        [(FIRST, f"h, sizes = x, [{one.format('x')}]"), (SIZE, f"sizes.append({one.format('h')})")],
+        [(FIRST, f"h, sizes = x, [{of_x}]"), (SIZE, f"sizes.append({of_h})")],
         hint,
     )
 
@@ -1477,6 +1735,13 @@ activation_rms = Exercise(
         measured("{}.std(correction=0)", "standard deviation",
                  "The mean is not subtracted: after ReLU it is part of the signal that the next "
                  "layer gets."),
+        measured("{}.std()", "standard deviation, by n - 1",
+                 "The mean is not subtracted, nor is one less divided by: the mean of the squares "
+                 "is asked for, then its root."),
+        measured("{}.square().mean(dim=1).sqrt().mean()", "example by example",
+                 "The mean is over batch and units at once, then comes one root."),
+        measured("({}.square().sum() / {}.shape[1]).sqrt()", "averaged over the units alone",
+                 "You divide by the number of units alone: the mean goes over the batch, too."),
         measured("{}.square().mean()", "root left out",
                  "That is the mean square: its root is asked for."),
         measured("{}.abs().mean()", "mean absolute value",
@@ -1488,7 +1753,31 @@ activation_rms = Exercise(
                  "The mean is over batch and units at once, then comes one root."),
         measured("{}.square().sum(dim=1).mean().sqrt()", "length of each example",
                  "The mean goes over the units, too: otherwise wide layers look large."),
+        *slips(FIRST, """
+            input activated
+                x = activation(x)
+                    h, sizes = x, [x.square().mean().sqrt()]
+            The input goes into the first layer as it is: the activation comes after a weight.
+
+            input overwritten
+                x.zero_().add_(1)
+                    h, sizes = x, [x.square().mean().sqrt()]
+            You write into the caller's x: work on tensors of your own.
+
+            last weight first
+                h, sizes = x, [x.square().mean().sqrt()]
+                    weights = weights[::-1]
+            The weights stand in the order of the layers: the first one meets the input.
+        """),
         *slips(STEP, """
+            every layer from the input, whatever fits
+                h = activation(x @ weight.T)
+            Each layer gets what the layer before it has given, not the input.
+
+            not transposed
+                h = activation(h @ weight)
+            The weights are stored as (outputs, inputs), as nn.Linear has them.
+
             activation left out
                 h = h @ weight.T
             Each layer applies the activation after its weight.
@@ -1614,7 +1903,17 @@ def backward_sizes(impl, x, weights, grad_output, name, trained=False):
         "a graph is attached": sizes.requires_grad,
         "x has come to require a gradient": x.requires_grad,
         "a .grad is filled": any(t.grad is not None for t in [x, *weights]),
+        "weights require a gradient as before": all(w.requires_grad == trained for w in weights),
     }
+
+
+def backward_beside_training(impl, x, weights, grad_output, name):
+    weights = [nn.Parameter(w.clone()) for w in weights]
+    for w in weights:
+        w.grad = w.detach().clone()
+    sizes = impl(x, weights, ACTIVATIONS[name], grad_output)
+    kept = all(w.grad is not None and bool((w.grad == w).all()) for w in weights)
+    return {"sizes": sizes.detach(), "gradients that were there are left alone": kept}
 
 
 def back(batch, *widths, name, **options):
@@ -1641,6 +1940,11 @@ gradient_rms = Exercise(
     mistakes=[
         grad_measured("grad.std(correction=0)", "standard deviation",
                       "The mean is not subtracted: a root mean square is asked for."),
+        grad_measured("grad.std()", "standard deviation, by n - 1",
+                      "The mean is not subtracted, nor is one less divided by: a root mean square "
+                      "is asked for."),
+        grad_measured("grad.square().mean(dim=1).sqrt().mean()", "example by example",
+                      "The mean is over batch and units at once, then comes one root."),
         grad_measured("grad.square().mean()", "root left out",
                       "That is the mean square: its root is asked for."),
         grad_measured("grad.abs().mean()", "mean absolute value",
@@ -1659,6 +1963,31 @@ gradient_rms = Exercise(
             loss of squares
                 grads = torch.autograd.grad((h * h.detach() * grad_output).sum(), outputs)
             grad_output is the loss's gradient at the last output: nothing else multiplies it.
+
+            a mean for the loss
+                grads = torch.autograd.grad((h * grad_output).mean(), outputs)
+            A sum over batch and units gives the loss whose gradient is grad_output; a mean makes
+            everything smaller.
+
+            the slopes of ReLU
+                grads = [grad_output]
+                    for weight, output in zip(weights[::-1], outputs[::-1]):
+                        grads.insert(0, (grads[0] * (output > 0)) @ weight.detach())
+            You let the gradient through where an output is positive, which is ReLU's slope. The
+            activation is whatever the caller passes: autograd knows its slope.
+
+            gradients of the weights wiped out
+                grads = torch.autograd.grad(h, outputs, grad_output)
+                    for weight in weights:
+                        weight.grad = None
+            The .grad of the caller's weights is gone: nothing of theirs may change.
+
+            weights frozen
+                grads = torch.autograd.grad(h, outputs, grad_output)
+                    for weight in weights:
+                        weight.requires_grad_(False)
+            The caller's weights no longer require a gradient: nothing of theirs may change. Use
+            detached ones.
 
             averaged over the batch
                 grads = torch.autograd.grad(h, outputs, grad_output / len(x))
@@ -1794,6 +2123,11 @@ gradient_rms = Exercise(
             back(5, 4, 8, 3, name="negative", trained=True),
         ),
         Case("thirty layers", backward_sizes, back(3, *[8] * 31, name="leaky ReLU")),
+        Case(
+            "weights that have gradients already",
+            backward_beside_training,
+            back(4, 5, 3, 6, name="SiLU"),
+        ),
     ],
 )
 def test_gradient_rms_follows_the_gradient(submission, case):
