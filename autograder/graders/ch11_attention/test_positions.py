@@ -362,6 +362,11 @@ shift_matrix = Exercise(
                     return keep
             The cosines move as well: the odd rows follow the second addition theorem.
 
+            added to the identity
+                keep = torch.eye(d_model, device=device)
+                    return keep + torch.diag(cos) + torch.diag(sin, 1) - torch.diag(sin, -1)
+            The blocks are added to an identity matrix; where nothing else stands, M is 0.
+
             diagonal only
                 return torch.diag(cos)
             Each new number is made of both old numbers of its pair.
@@ -509,6 +514,11 @@ def marked(impl, sizes, table, x, start=None):
     return positions(x) if start is None else positions(x, start)
 
 
+def marked_twice(impl, sizes, table, x, start):
+    positions = load_weights(impl(*sizes), {"embedding.weight": table})
+    return {"first call": positions(x[:, :2], start), "second call": positions(x)}
+
+
 def marked_backward(impl, sizes, table, x, start, cotangent):
     positions = load_weights(impl(*sizes), {"embedding.weight": table})
     leaf = x.detach().clone().requires_grad_()
@@ -572,6 +582,10 @@ LearnedPositions = Exercise(
                 positions = torch.arange(max_len - x.size(1), max_len, device=x.device)
             The first element has the position start; yours take the last rows of the table.
 
+            one position before start
+                positions = (torch.arange(start, end, device=x.device) - 1).clamp(min=0)
+            The first element stands at start itself; yours stand one position before.
+
             start counted twice
                 positions = (start + torch.arange(start, end, device=x.device)) % max_len
             The positions begin at start; yours begin at twice that.
@@ -628,6 +642,23 @@ LearnedPositions = Exercise(
             [(TOO_LONG, "if False:"), (LOOKED_UP, f"{LOOKED_UP}.clamp(max=max_len - 1)")],
             "Beyond the end of the table you use the last row again. A ValueError tells whoever "
             "uses it that the sequence is too long.",
+        ),
+        Mistake.edits_of(
+            "beyond the table, a short slice",
+            [
+                (TOO_LONG, "if False:"),
+                ("self.embedding(positions)", "self.embedding.weight[start:end]"),
+            ],
+            "A slice that goes beyond the table is merely shorter, and then fails to fit x, or is "
+            "broadcast. A ValueError tells whoever uses it that the sequence is too long.",
+        ),
+        Mistake(
+            "goes on where it stopped",
+            "        end = start + x.size(1)",
+            "        start = start or getattr(self, 'seen', 0) % 5\n"
+            "        end = self.seen = start + x.size(1)",
+            "The module remembers where the last call stopped and goes on from there. start alone "
+            "says where a sequence begins.",
         ),
         Mistake.edits_of(
             "a parameter instead of an embedding",
@@ -697,6 +728,11 @@ LearnedPositions = Exercise(
     cases=[
         case("from the beginning", marked, sequence),
         case("from a later position", marked, lambda make: sequence(make, start=3)),
+        case(
+            "a piece from a later position, then from the beginning",
+            marked_twice,
+            lambda make: sequence(make, start=1),
+        ),
         case("up to the last position", marked, lambda make: sequence(make, start=5)),
         case("one new element", marked, lambda make: sequence(make, length=1, start=6)),
         case("as long as the table", marked, lambda make: sequence(make, length=9)),
@@ -943,6 +979,51 @@ apply_rotary = Exercise(
             The angles are computed in float32 whatever comes in; the dtype of x is asked for.
             """,
         ),
+        *(
+            Mistake.edits_of(
+                name,
+                [
+                    (ROTARY_ANGLES, angles),
+                    ("cos, sin = angles.cos(), angles.sin()", f"cos, sin = {waves}"),
+                ],
+                "The angles are computed in float32 whatever comes in; the dtype of x is asked "
+                "for.",
+            )
+            for name, angles, waves in [
+                (
+                    "angles in float32, by a negative power",
+                    "even = torch.arange(0, d_head, 2, dtype=torch.float32, device=x.device)\n"
+                    "    angles = positions.float().unsqueeze(-1) * base ** (-even / d_head)",
+                    "angles.cos(), angles.sin()",
+                ),
+                (
+                    "angles in float32, cast before the cosine",
+                    "even = torch.arange(0, d_head, 2, dtype=torch.float32, device=x.device)\n"
+                    "    angles = positions.float().unsqueeze(-1) * base ** (-even / d_head)",
+                    "angles.to(x.dtype).cos(), angles.to(x.dtype).sin()",
+                ),
+            ]
+        ),
+        Mistake(
+            "degrees",
+            ROTARY_ANGLES,
+            ROTARY_ANGLES + " * torch.pi / 180",
+            "The angles are in radians; yours are taken for degrees.",
+        ),
+        Mistake(
+            "cut from the graph",
+            CUT,
+            "first, second = x.detach()[..., 0::2], x.detach()[..., 1::2]",
+            "The numbers are right, but no gradient passes back to x: it is detached, and the "
+            "projections before could not learn.",
+        ),
+        Mistake(
+            "two leading dimensions taken for granted",
+            "cos, sin = angles.cos(), angles.sin()",
+            "cos, sin = angles.cos()[None, None], angles.sin()[None, None]",
+            "The result always has four dimensions. There may be any number of leading ones, none "
+            "included; broadcasting takes care of them.",
+        ),
         *edits(
             [
                 (
@@ -1139,12 +1220,20 @@ def attend(impl, sizes, weights, x, mask=None):
     return named(attention(x) if mask is None else attention(x, mask))
 
 
+def attend_twice(impl, sizes, weights, x, mask, then):
+    """One module, first with a mask, then on another sequence without."""
+    attention = load_weights(impl(*sizes), weights)
+    first = named(attention(x, mask))
+    return {"first call": first, "second call": named(attention(then))}
+
+
 def attend_backward(impl, sizes, weights, x, mask, cotangent):
     attention = load_weights(impl(*sizes), weights)
-    output, _ = attention(x, mask)
+    leaf = x.detach().clone().requires_grad_()
+    output, _ = attention(leaf, mask)
     parameters = dict(attention.named_parameters())
-    found = gradients(output, [parameters[name] for name in weights], cotangent)
-    return {f"gradient of {n}": g for n, g in zip(weights, found, strict=True)}
+    found = gradients(output, [leaf, *(parameters[name] for name in weights)], cotangent)
+    return {f"gradient of {n}": g for n, g in zip(("x", *weights), found, strict=True)}
 
 
 def heads_of(make, mask=None, *, num_heads=3, d_head=4, batch=2, length=5, base=None):
@@ -1217,6 +1306,25 @@ RotarySelfAttention = Exercise(
                     "on the sum of the positions. Both turn the same way.",
                 ),
                 (
+                    "the base forgotten for the keys",
+                    TURN_Q,
+                    "k = apply_rotary(k, positions)",
+                    "The argument base reaches the queries only: pass it on for the keys, too.",
+                ),
+                (
+                    "the base forgotten for the queries",
+                    "q = apply_rotary(q, positions)",
+                    TURN_K,
+                    "The argument base reaches the keys only: pass it on for the queries, too.",
+                ),
+                (
+                    "queries one position further",
+                    "q = apply_rotary(q, positions + 1, self.base)",
+                    TURN_K,
+                    "The queries are rotated as if they stood one position further on than their "
+                    "keys. An element's query and key stand at the same position.",
+                ),
+                (
                     "the base forgotten",
                     "q = apply_rotary(q, positions)",
                     "k = apply_rotary(k, positions)",
@@ -1270,6 +1378,12 @@ RotarySelfAttention = Exercise(
             positions as a fraction of the length
                 positions = torch.arange(x.size(1), device=x.device) / x.size(1)
             A step is one position, however long the sequence is.
+
+            a step twice as long from the second call on
+                self.calls = getattr(self, "calls", 0) + 1
+                        positions = torch.arange(x.size(1), device=x.device) * min(self.calls, 2)
+            What a call gives depends on how many came before it. Every call begins at position 0
+            and steps by one.
             """,
         ),
         *slips(
@@ -1352,6 +1466,33 @@ RotarySelfAttention = Exercise(
                     "if d_model // num_heads % 2 != 0:",
                     "if d_model % 2 != 0:",
                     "It is the features of each head that must be even in number, not d_model.",
+                ),
+                (
+                    "a mask without batch misplaced",
+                    "mask.unsqueeze(-3)",
+                    "mask.unsqueeze(1)",
+                    "Right for a mask of shape (batch, length, length), but one of shape "
+                    "(length, length) gets its new dimension in the wrong place: count it from "
+                    "the back.",
+                ),
+                *(
+                    (
+                        f"W_{name} with a bias",
+                        f"self.W_{name} = nn.Linear(d_model, d_model, bias=False)",
+                        f"self.W_{name} = nn.Linear(d_model, d_model)",
+                        f"W_{name} has a bias, which nn.Linear adds unless told otherwise; the "
+                        "docstring asks for none.",
+                    )
+                    for name in "qkv"
+                ),
+                (
+                    "projections with biases",
+                    "        self.W_o = nn.Linear(d_model, d_model, bias=False)",
+                    "        self.W_o = nn.Linear(d_model, d_model)\n"
+                    "        for layer in (self.W_q, self.W_k, self.W_v):\n"
+                    "            layer.bias = nn.Parameter(torch.zeros(d_model))",
+                    "The projections have biases, which nn.Linear adds unless told otherwise; the "
+                    "docstring asks for none.",
                 ),
                 (
                     "W_o with a bias",
@@ -1437,10 +1578,17 @@ def test_rotary_parameters(submission, case):
     cases=[
         case("several heads", attend, heads_of),
         case("another base", attend, lambda make: heads_of(make, base=make.number(5.0, 9.0))),
-        case("as many heads as positions", attend, lambda make: heads_of(make, num_heads=5)),
+        case(
+            "as many heads as positions, then another sequence",
+            attend_twice,
+            lambda make: {
+                **heads_of(make, some_of(make, 5, 5), num_heads=5),
+                "then": make.normal(2, 5, 20),
+            },
+        ),
         case("one head", attend, lambda make: heads_of(make, num_heads=1, d_head=6, batch=3)),
         case(
-            "gradients of the projections",
+            "gradients of x and of the projections",
             attend_backward,
             lambda make: dict(**heads_of(make, causal(5)), cotangent=make.normal(2, 5, 12)),
             loosen=100.0,
@@ -1534,6 +1682,24 @@ alibi_slopes = Exercise(
         a power of e
             return torch.exp(-8.0 * heads / num_heads)
         The powers are of 2, not of e.
+
+        from one half on
+            return torch.logspace(-1, -8, num_heads, base=2.0, device=device)
+        Only for eight heads is the first slope one half. First term and ratio are the same, and
+        follow from the number of heads.
+
+        in equal steps between the right ends
+            return torch.linspace(2 ** (-8 / num_heads), 2**-8, num_heads, device=device)
+        The slopes form a geometric sequence: it is their ratio that stays the same.
+
+        exponents rounded down
+            return 2.0 ** (-(8 * heads // num_heads)).to(torch.get_default_dtype())
+        The exponents are divided with // and lose their fractions: right only where the number of
+        heads divides 8.
+
+        dimensions for queries and keys
+            return (2.0 ** (-8.0 * heads / num_heads))[:, None, None]
+        The result has one dimension, (num_heads,); whoever needs more adds them.
 
         in equal steps
             return 1.0 - heads * (1.0 - 2.0**-8) / num_heads
@@ -1680,6 +1846,11 @@ alibi_bias = Exercise(
             not quite minus infinity
                 return (slopes * ahead).masked_fill(ahead > 0, -1e9)
             Where a query may not attend, the bias is minus infinity.
+
+            minus infinity times zero
+                return slopes * ahead + (ahead > 0) * -torch.inf
+            Minus infinity times 0 is NaN. Put minus infinity in where it belongs, instead of
+            multiplying by it.
 
             zeros in the future
                 return (slopes * ahead).masked_fill(ahead > 0, 0.0)
