@@ -403,6 +403,15 @@ AttentionDecoderCell = Exercise(
                 "The weights have shape (batch, keys): there is only one query in a step.",
             ),
         ),
+        Mistake.edits_of(
+            "every dimension of size 1 squeezed away, before a sum",
+            [
+                (SCORES, SCORES.replace(".squeeze(-1)", ".squeeze()")),
+                (CONTEXT, "context = (weights.unsqueeze(-1) * memory).sum(dim=1)"),
+            ],
+            "squeeze without a dimension also takes away the batch or the keys where there is only "
+            "one. Say which dimension is to go.",
+        ),
         Mistake(
             "W_a and U_a exchanged",
             "nn.Linear(d_state, d_attention, bias=False)\n"
