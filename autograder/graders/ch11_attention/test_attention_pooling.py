@@ -8,7 +8,7 @@ are left; one key left out at a time; a single linear layer on query and key sid
 import torch
 from torch import nn
 
-from autograder.spec import Case, Exercise, Mistake, gradients, load_parameters, names_and_shapes
+from autograder.spec import Case, Exercise, Mistake, gradients, load_weights, names_and_shapes
 from autograder.spec.tables import edits, edits_of, slips, variants
 
 SHORT_CUTS = [
@@ -70,6 +70,11 @@ def as_tensor(make, **options):
     return {**drawn, "bandwidth": torch.tensor(drawn["bandwidth"], dtype=torch.float64)}
 
 
+def on_a_key(drawn, cotangent):
+    drawn["queries"][1] = drawn["keys"][2]
+    return {**drawn, "cotangent": cotangent}
+
+
 DIFFERENCES = "queries.unsqueeze(-2) - keys.unsqueeze(-3)"
 SQUARED = "differences.square().sum(dim=-1)"
 WEIGHTS = "weights = torch.softmax(-squared_distances / (2 * bandwidth**2), dim=-1)"
@@ -106,6 +111,11 @@ nadaraya_watson = Exercise(
             only the first feature
                 differences.square()[..., 0]
             All features take part in the distance: right for one feature only.
+
+            rooted and squared again
+                differences.square().sum(dim=-1).sqrt().square()
+            Where a query stands on a key, the root has an infinite slope, and the gradient is NaN.
+            The kernel takes the squared distance: no root is needed on the way to it.
 
             largest difference
                 differences.square().amax(dim=-1)
@@ -173,7 +183,7 @@ nadaraya_watson = Exercise(
             ),
             (
                 "0 far from every key",
-                f"{KERNEL}weights = kernel / kernel.sum(dim=-1, keepdim=True).clamp_min(1e-30)",
+                f"{KERNEL}weights = kernel / kernel.sum(dim=-1, keepdim=True).clamp_min(1e-12)",
                 UNDERFLOWS,
             ),
         ),
@@ -310,6 +320,12 @@ def test_regression_far_away(submission, case):
             lambda make: dict(**as_tensor(make), cotangent=make.normal(4, 2)),
             loosen=100.0,
         ),
+        case(
+            "of a query that stands on a key",
+            regress_backward,
+            lambda make: on_a_key(as_tensor(make), make.normal(4, 2)),
+            loosen=100.0,
+        ),
     ],
 )
 def test_regression_learns(submission, case):
@@ -399,6 +415,14 @@ masked_softmax = Exercise(
     forbids=SHORT_CUTS,
     mistakes=[
         *edits_of(
+            PLAIN,
+            (
+                "no mask not provided for",
+                "        return torch.softmax(scores, dim=-1).masked_fill(~mask, 0.0)",
+                "A mask is taken for granted. It may be None, and then every key counts.",
+            ),
+        ),
+        *edits_of(
             MASKED,
             (
                 "mask the wrong way round",
@@ -460,6 +484,22 @@ masked_softmax = Exercise(
                 "    return torch.softmax(scores + ~mask * -1e9, dim=-1)",
                 "Where everything is masked, all scores of a row are lowered by the same number, "
                 "which a softmax does not notice. Such a row should get zeros.",
+            ),
+            (
+                "the mask's shape taken for that of the scores",
+                "    scores = scores.clone()\n"
+                "    scores[~mask] = lowest\n"
+                "    return torch.softmax(scores, dim=-1).masked_fill(~mask, 0.0)",
+                "Indexing with the mask needs it in the shape of the scores, but it may come in "
+                "any shape that broadcasts to it.",
+            ),
+            (
+                "a constant under the sum",
+                "    filled = scores.masked_fill(~mask, lowest)\n"
+                "    exponentials = (filled - filled.amax(dim=-1, keepdim=True)).exp() * mask\n"
+                "    return exponentials / (exponentials.sum(dim=-1, keepdim=True) + 1e-6)",
+                "A constant is added to the sum that the weights are divided by, so that they do "
+                "not quite add up to 1. Only empty rows need help; leave the others exact.",
             ),
             (
                 "masked scores not low enough",
@@ -773,6 +813,11 @@ def spread_out(make, **options):
     return {**drawn, "bandwidth": torch.tensor(drawn["bandwidth"], dtype=torch.float64)}
 
 
+def at_one_place(drawn):
+    drawn["keys"][4] = drawn["keys"][1]
+    return drawn
+
+
 APART = "(keys.unsqueeze(1) - keys.unsqueeze(0)).square().sum(dim=-1)"
 OTHERS = "~torch.eye(len(keys), dtype=torch.bool, device=keys.device)"
 LEFT_OUT = "masked_softmax(-squared_distances / (2 * bandwidth**2), others)"
@@ -876,8 +921,26 @@ leave_one_out_loss = Exercise(
             """,
         ),
         *slips(
+            OTHERS,
+            """
+            whoever stands at the same place left out
+                squared_distances > 0
+            Every key at the same place is left out. Two measurements may stand at one place; it is
+            only its own value that a key may not use.
+            """,
+        ),
+        *slips(
             LOSS,
             """
+            a number instead of a tensor
+                (weights @ values - values).square().mean().item()
+            The loss is a Python number, from which no gradient passes back; a 0-d tensor is asked
+            for.
+
+            divided by one key less
+                (weights @ values - values).square().mean() * len(keys) / (len(keys) - 1)
+            The squared error is averaged over all n · d_v numbers; nothing is taken off the count.
+
             error added up
                 (weights @ values - values).square().sum()
             The squared error is averaged, not added up.
@@ -957,6 +1020,7 @@ leave_one_out_loss = Exercise(
         case("one feature, one value", judge, lambda make: scattered(make, features=1, d_v=1)),
         case("a large bandwidth", judge, lambda make: scattered(make, bandwidth=(2.0, 3.0))),
         case("two keys", judge, lambda make: scattered(make, n=2)),
+        case("two keys at one place", judge, lambda make: at_one_place(scattered(make))),
     ],
 )
 def test_leaves_one_out(submission, case):
@@ -1087,6 +1151,14 @@ additive_scores = Exercise(
                 torch.tanh(from_query + from_key) @ w_v / w_v.numel() ** 0.5
             Additive scores are not scaled; the root belongs to dot products.
 
+            a dimension too many
+                torch.tanh(from_query + from_key) @ w_v.unsqueeze(-1)
+            There is one score for each pair; the dimension of size 1 at the end is too much.
+
+            w_v cut from the graph
+                torch.tanh(from_query + from_key) @ w_v.detach()
+            No gradient reaches w_v: it is detached, and could not be learned.
+
             normalised already
                 torch.softmax(torch.tanh(from_query + from_key) @ w_v, dim=-1)
             The scores are wanted, before any softmax.
@@ -1113,6 +1185,13 @@ additive_scores = Exercise(
                     "The keys have a projection of their own, W_k.",
                 ),
                 (
+                    "the query made float32",
+                    FROM_QUERY,
+                    "(query.float() @ W_q.T).unsqueeze(-2)",
+                    "The query is cast to float32 whatever comes in, which does not go together "
+                    "with weights of another dtype. Keep the dtype of the inputs.",
+                ),
+                (
                     "weights not transposed",
                     FROM_QUERY,
                     "(query @ W_q).unsqueeze(-2)",
@@ -1127,6 +1206,15 @@ additive_scores = Exercise(
                     "in different places.",
                 ),
             ]
+        ),
+        Mistake.edits_of(
+            "leading dimensions forgotten",
+            [
+                (FROM_QUERY, "(query @ W_q.T)[:, None]"),
+                (FROM_KEY, "(key @ W_k.T)[None]"),
+            ],
+            "Right without leading dimensions only. Count dimensions from the back, so that any "
+            "number of them may come first.",
         ),
         Mistake.edits_of(
             "dimensions counted from the front",
@@ -1233,28 +1321,26 @@ class AttentionSideBySide(nn.Module):
         return torch.einsum("bqk,bkv->bqv", weights, value), weights
 
 
-def loaded(attention, parameters):
-    """Put the weights in; biases that nobody asked for become zero, and cost one test's points."""
-    device = next(iter(parameters.values())).device
-    own = {
-        name: torch.zeros_like(tensor, device=device)
-        for name, tensor in attention.state_dict().items()
-        if name.endswith("bias")
-    }
-    return load_parameters(attention, {**parameters, **own})
-
-
 def attend(impl, sizes, parameters, sequences, mask=None):
-    attention = loaded(impl(*sizes), parameters)
+    attention = load_weights(impl(*sizes), parameters)
     return named(attention(*sequences) if mask is None else attention(*sequences, mask))
 
 
 def attend_backward(impl, sizes, parameters, sequences, mask, cotangent):
-    attention = loaded(impl(*sizes), parameters)
-    output, _ = attention(*sequences, mask)
+    attention = load_weights(impl(*sizes), parameters)
+    leaves = [t.detach().clone().requires_grad_() for t in sequences]
+    output, _ = attention(*leaves, mask)
     own = dict(attention.named_parameters())
-    found = gradients(output, [own[name] for name in parameters], cotangent)
-    return {f"gradient of {n}": g for n, g in zip(parameters, found, strict=True)}
+    found = gradients(output, [*(own[name] for name in parameters), *leaves], cotangent)
+    names = (*parameters, "query", "key", "value")
+    return {f"gradient of {n}": g for n, g in zip(names, found, strict=True)}
+
+
+def attend_twice(impl, sizes, parameters, sequences, mask, then):
+    """One module, first with a mask, then on other sequences without."""
+    attention = load_weights(impl(*sizes), parameters)
+    first = named(attention(*sequences, mask))
+    return {"first call": first, "second call": named(attention(*then))}
 
 
 def sequences(
@@ -1310,6 +1396,28 @@ AdditiveAttention = Exercise(
             no tanh
                 scores = (self.W_q(query)[:, :, None] + self.W_k(key)[:, None]) @ w_v
             The hidden layer lacks its hyperbolic tangent, and all queries get the same weights.
+
+            W_q for both
+                W_k = self.W_k if self.W_k.weight.shape != self.W_q.weight.shape else self.W_q
+                        scores = additive_scores(query, key, self.W_q.weight, W_k.weight, w_v)
+            Where queries and keys have as many features, both go through W_q. The keys have a
+            projection of their own, W_k.
+
+            every dimension of size 1 squeezed away
+                hidden = torch.tanh(self.W_q(query)[:, :, None] + self.W_k(key)[:, None])
+                        scores = self.w_v(hidden).squeeze()
+            squeeze without a dimension also takes away the batch, the queries or the keys where
+            there is only one. Say which dimension is to go.
+
+            W_q cut from the graph
+                W_q = self.W_q.weight.data
+                        scores = additive_scores(query, key, W_q, self.W_k.weight, w_v)
+            No gradient reaches W_q: data cuts the graph, and so it could not be learned.
+
+            W_q and W_k cut from the graph
+                W_q, W_k = self.W_q.weight.data, self.W_k.weight.data
+                        scores = additive_scores(query, key, W_q, W_k, w_v)
+            No gradient reaches W_q and W_k: data cuts the graph, and so they could not be learned.
 
             dot product
                 scores = self.W_q(query) @ self.W_k(key).transpose(1, 2)
@@ -1374,6 +1482,19 @@ AdditiveAttention = Exercise(
                         )
             Every sequence of the batch has a mask of its own; yours gets the first one's.
 
+            the last mask kept
+                mask = self.kept = getattr(self, "kept", None) if mask is None else mask
+                        weights = masked_softmax(scores, mask)
+            A mask of an earlier call is still used when a call comes without one. None means:
+            every query may attend to every key.
+
+            a mask without batch taken for padding
+                if mask is not None and mask.dim() == 2:
+                            mask = mask.unsqueeze(1)
+                        weights = masked_softmax(scores, mask)
+            A mask of shape (queries, keys) is read as (batch, keys). Two dimensions are queries and
+            keys, the same for every sequence.
+
             room made for heads
                 weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(-3))
             There are no heads here: the mask broadcasts to (batch, queries, keys) as it is.
@@ -1417,7 +1538,10 @@ AdditiveAttention = Exercise(
             No gradient reaches the parameters: the weights are detached before they are used.
             """,
         ),
-        Mistake.edits_of("w_v with a bias", biased("w_v"), f"w_v has a bias, {BIAS}"),
+        *(
+            Mistake.edits_of(f"{layer} with a bias", biased(layer), f"{layer} has a bias, {BIAS}")
+            for layer in ("W_q", "W_k", "w_v")
+        ),
         Mistake.edits_of(
             "all layers with biases",
             biased("W_q", "W_k", "w_v"),
@@ -1439,6 +1563,29 @@ AdditiveAttention = Exercise(
                 ),
             ],
             "W_q is for the queries and takes d_query features; W_k is for the keys.",
+        ),
+        *(
+            Mistake.edits_of(
+                f"{' and '.join(layers)} no layers",
+                [
+                    edit
+                    for layer, size in layers.items()
+                    for edit in (
+                        (
+                            f"self.{layer} = nn.Linear({size}, d_hidden, bias=False)",
+                            f"self.{layer} = nn.Parameter(torch.randn(d_hidden, {size}))",
+                        ),
+                        (f"self.{layer}.weight", f"self.{layer}"),
+                    )
+                ],
+                f"{' and '.join(layers)}: the docstring asks for nn.Linear, whose parameter is "
+                "called weight.",
+            )
+            for layers in (
+                {"W_q": "d_query"},
+                {"W_k": "d_key"},
+                {"W_q": "d_query", "W_k": "d_key"},
+            )
         ),
         Mistake.edits_of(
             "weights that are not a layer",
@@ -1525,7 +1672,14 @@ def test_additive_parameters(submission, case):
     points=1,
     cases=[
         case("features of four sizes", attend, sequences),
-        case("as many queries as keys", attend, lambda make: sequences(make, queries=5, d_v=6)),
+        case(
+            "as many queries as keys, then others without a mask",
+            attend_twice,
+            lambda make: dict(
+                **sequences(make, some_of(make, 5, 5), queries=5, d_key=4, d_v=4),
+                then=[make.normal(2, 5, 4) for _ in range(3)],
+            ),
+        ),
         case("one query", attend, lambda make: sequences(make, batch=4, queries=1)),
     ],
 )
@@ -1568,7 +1722,7 @@ def test_additive_masks(submission, case):
     points=0.5,
     cases=[
         case(
-            "of the parameters",
+            "of the parameters and the sequences",
             attend_backward,
             lambda make: dict(
                 **sequences(make, some_of(make, 2, 3, 5)), cotangent=make.normal(2, 3, 8)
@@ -1584,7 +1738,10 @@ def test_additive_learns(submission, case):
 
 @AdditiveAttention.test(
     points=0.5,
-    cases=[case("with a mask", attend, lambda make: sequences(make, some_of(make, 2, 3, 5)))],
+    cases=[
+        case("with a mask", attend, lambda make: sequences(make, some_of(make, 2, 3, 5))),
+        case("without a mask", attend, sequences),
+    ],
 )
 def test_additive_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
