@@ -23,6 +23,7 @@ from autograder.spec import (
     load_weights,
     names_and_shapes,
     raised,
+    tensors_of,
 )
 from autograder.spec.tables import edits, slips, variants
 
@@ -140,6 +141,10 @@ online_softmax_update = Exercise(
                 old = running_sum * torch.exp((finite - running_max).clamp(max=700.0))
             When the maximum grows, the old sum becomes smaller: the sign in the exponent is wrong.
 
+            corrected the wrong way, without a limit
+                old = running_sum * torch.exp(finite - running_max)
+            When the maximum grows, the old sum becomes smaller: the sign in the exponent is wrong.
+
             the factor without exp
                 old = running_sum * (running_max - finite).clamp_min(-1e30)
             The correction is a factor e to the power of m − m', not m − m' itself.
@@ -193,6 +198,15 @@ online_softmax_update = Exercise(
             The block's exponentials are measured against the new maximum, as the old sum is; it
             need not be the block's own.
 
+            the block against the old maximum
+                return new_max, old + torch.exp(scores - running_max.unsqueeze(-1)).sum(dim=-1)
+            The block's exponentials are measured against the new maximum, not against the old one.
+
+            a finite maximum where nothing has been seen
+                lowest = torch.nan_to_num(new_max, neginf=-1e30)
+                    return lowest, old + torch.exp(scores - finite.unsqueeze(-1)).sum(dim=-1)
+            Where nothing has been seen, the maximum is minus infinity, not some very low number.
+
             not measured against the maximum
                 return new_max, old + torch.exp(scores).sum(dim=-1)
             The maximum is not taken from the scores before the exponential, which would keep it in
@@ -234,6 +248,12 @@ online_softmax_update = Exercise(
             [(UPDATED, UPDATED.replace("new_max,", "finite,"))],
             "Where all is masked the maximum stays minus infinity: with 0 instead, later scores "
             "below it would be measured against something that was never there.",
+        ),
+        Mistake.edits_of(
+            "no maximum anywhere",
+            [(OLD, "old = running_sum"), (UPDATED, UPDATED.replace(" - finite.unsqueeze(-1)", ""))],
+            "The exponentials are added up as they are. running_sum is measured against the "
+            "maximum, old and new; without it, large scores overflow.",
         ),
         Mistake.edits_of(
             "NaN mended, the sum lost",
@@ -444,6 +464,10 @@ one key of the future
     behind = torch.arange(start, end, device=q.device) > stands_on.unsqueeze(1) + 1
 Each query sees one key of the future. The last it may see is the one that it stands on.
 
+its own key hidden
+    behind = torch.arange(start, end, device=q.device) >= stands_on.unsqueeze(1)
+A query may attend to the key that it stands on as well; yours sees only those before it.
+
 keys counted anew in each block
     behind = torch.arange(end - start, device=q.device) > stands_on.unsqueeze(1)
 The keys of every block are counted from 0 when the mask is made; the key that a query stands on is
@@ -460,6 +484,10 @@ the last block skipped where it is smaller
     for start in range(0, num_keys - block_size + 1, block_size):
 Where block_size does not divide the number of keys, the keys that are left over are lost: the last
 block may be smaller.
+
+blocks counted over the queries
+    for start in range(0, num_queries, block_size):
+It is the keys that are gone through in blocks: as many as there are keys, not queries.
 
 only the first block
     for start in range(0, min(block_size, num_keys), block_size):
@@ -491,6 +519,12 @@ flash_attention_forward = Exercise(
                 output = (output + weights @ v[..., start:end, :]) * shrink
             Only the old output is corrected. The block's own weights are measured against the new
             maximum already.
+
+            divided in every block
+                output = output * shrink + weights @ v[..., start:end, :]
+                        output = output / running_sum.unsqueeze(-1)
+            The output is divided by the sum after every block. Collect first, and divide once, at
+            the end.
 
             each block averaged by itself
                 own = torch.softmax(scores, dim=-1).nan_to_num(0.0)
@@ -530,6 +564,10 @@ flash_attention_forward = Exercise(
             the maximum missing in the log-sum-exp
                 return output / running_sum.unsqueeze(-1), running_sum.log()
             The sum is measured against the maximum, which has to be added to its logarithm.
+
+            the logarithm of the sum subtracted
+                return output / running_sum.unsqueeze(-1), running_max - running_sum.log()
+            The logarithm of the sum is added to the maximum, not subtracted.
 
             the sum instead of its logarithm
                 return output / running_sum.unsqueeze(-1), running_sum
@@ -586,6 +624,37 @@ flash_attention_forward = Exercise(
                     "infinity.",
                 ),
                 (
+                    "stops where the first query stands",
+                    "        end = min(start + block_size, num_keys)",
+                    "        end = min(start + block_size, num_keys)\n"
+                    "        if causal and start > num_keys - num_queries:\n"
+                    "            break",
+                    "Blocks behind the first query's key are left out, although later queries may "
+                    "attend to them. Only blocks behind all queries may be skipped.",
+                ),
+                (
+                    "masked scores not quite low enough",
+                    CAUSAL,
+                    CAUSAL.replace("-torch.inf", "-1e4"),
+                    "The number put in for masked scores is low, but not low enough: scores may be "
+                    "of any finite size, and where the true ones are lower still, masked keys win.",
+                ),
+                (
+                    "keys transposed from the front",
+                    SCALED,
+                    "scores = torch.bmm(q, k[..., start:end, :].transpose(1, 2))\n"
+                    "        scores = scores / math.sqrt(q.size(-1))",
+                    "torch.bmm takes one leading dimension, no more and no less. A matrix product "
+                    "with @ takes any number of them, and mT exchanges the last two.",
+                ),
+                (
+                    "dimensions counted from the front",
+                    SCALED,
+                    "scores = torch.bmm(q, k[..., start:end, :].mT) / math.sqrt(q.size(-1))",
+                    "torch.bmm takes one leading dimension, no more and no less. A matrix product "
+                    "with @ takes any number of them.",
+                ),
+                (
                     "masked scores not low enough",
                     CAUSAL,
                     CAUSAL.replace("-torch.inf", "-50.0"),
@@ -593,6 +662,15 @@ flash_attention_forward = Exercise(
                     "are lower still, masked keys win.",
                 ),
             ]
+        ),
+        Mistake.edits_of(
+            "divided in every block, and not at the end",
+            [
+                (COLLECTED, COLLECTED + "\n        output = output / running_sum.unsqueeze(-1)"),
+                (FORWARD_RESULT, FORWARD_RESULT.replace(" / running_sum.unsqueeze(-1)", "")),
+            ],
+            "The output is divided by the sum after every block, so that earlier blocks are "
+            "divided again and again. Collect first, and divide once, at the end.",
         ),
         Mistake.written(
             "all scores at once",
@@ -708,6 +786,13 @@ CAUSAL_CASES = [
         attend,
         lambda make: steep(make, 1.0, shift=-60.0, causal=True),
     ),
+    Case(
+        "scores still further below zero",
+        attend,
+        lambda make: steep(make, 1.0, shift=-6000.0, causal=True),
+        dtypes=(torch.float64,),  # float32 has no digits left for a log-sum-exp of that size
+        loosen=100.0,
+    ),
 ]
 
 
@@ -805,8 +890,11 @@ def go_back_by_blocks(impl, grad_output, q, k, v, block_size, causal):
 def go_back_on_a_part(impl, grad_output, q, k, v, block_size, part):
     """The last keys only, with what all keys together have given."""
     output, lse = saved(q, k, v, False)
+    before = output.clone(), lse.clone()
     own = (k[..., -part:, :].contiguous(), v[..., -part:, :].contiguous())
-    return three(impl(grad_output, q, *own, output, lse, block_size))
+    found = three(impl(grad_output, q, *own, output, lse, block_size))
+    same = torch.equal(output, before[0]) and torch.equal(lse, before[1])
+    return {**found, "output and log-sum-exp are left as they were": same}
 
 
 def backwards(make, *leading, **options):
@@ -882,6 +970,11 @@ flash_attention_backward = Exercise(
                         weights = torch.exp(scores - every.logsumexp(-1, keepdim=True))
             The softmax's sum is computed once more from k. Use the log-sum-exp that is given: it
             may come from more keys, and all scores at once are too many.
+
+            one exponential divided by another
+                weights = torch.exp(scores) / torch.exp(lse).unsqueeze(-1)
+            exp of a large score overflows, although the weight is at most 1. Take the log-sum-exp
+            from the scores before the exponential.
 
             not normalised
                 weights = torch.exp(scores - scores.amax(dim=-1, keepdim=True)).nan_to_num(0.0)
@@ -1003,6 +1096,38 @@ flash_attention_backward = Exercise(
                     "A masked score of 0 still has a weight; it is minus infinity.",
                 ),
             ]
+        ),
+        Mistake(
+            "output and log-sum-exp computed anew",
+            DELTA,
+            "output, lse = flash_attention_forward(q, k, v, block_size, causal)\n    " + DELTA,
+            "Output and log-sum-exp are computed once more from k and v. Use those that are given: "
+            "they may come from more keys.",
+        ),
+        Mistake(
+            "the saved output overwritten",
+            DELTA,
+            "delta = output.mul_(grad_output).sum(dim=-1, keepdim=True)",
+            "The output that was saved is overwritten. Make a new tensor: the arguments belong to "
+            "the caller.",
+        ),
+        Mistake.edits_of(
+            "nothing for the last block where it is smaller",
+            [
+                (
+                    LAST_BLOCK,
+                    "for start in range(0, num_keys - num_keys % block_size, block_size):",
+                ),
+                (
+                    BACK_RESULT,
+                    "left = num_keys % block_size\n"
+                    "    grads_k.append(torch.zeros_like(k[..., :left, :]))\n"
+                    "    grads_v.append(torch.zeros_like(v[..., :left, :]))\n"
+                    "    " + BACK_RESULT,
+                ),
+            ],
+            "Where block_size does not divide the number of keys, the keys that are left over get "
+            "gradients of zero: the last block may be smaller.",
         ),
         Mistake.written(
             "all scores at once",
@@ -1139,7 +1264,7 @@ def test_goes_back_causally(submission, case):
         case(
             "large scores",
             go_back,
-            lambda make: {**steep(make, 0.25), "grad_output": make.normal(2, 5, 3)},
+            lambda make: {**steep(make, 0.5), "grad_output": make.normal(2, 5, 3)},
         ),
     ],
 )
@@ -1220,7 +1345,7 @@ def applied_to_some(impl, grad_output, q, k, v, block_size, causal):
 
 
 def kept(impl, grad_output, q, k, v, block_size, causal):  # noqa: ARG001
-    """How large the largest tensor is that is put aside."""
+    """How large the largest tensor is that is put aside, in whichever place, or only made."""
     sizes = [0]
 
     def put_aside(tensor):
@@ -1228,10 +1353,17 @@ def kept(impl, grad_output, q, k, v, block_size, causal):  # noqa: ARG001
         return tensor
 
     leaves = [t.detach().clone().requires_grad_() for t in (q, k, v)]
-    with torch.autograd.graph.saved_tensors_hooks(put_aside, lambda tensor: tensor):
-        impl.apply(*leaves, block_size, causal)
-    largest = max(sizes) < q[..., 0].numel() * k.size(-2)
-    return {"nothing as large as all the scores is kept": largest}
+    hooks = torch.autograd.graph.saved_tensors_hooks(put_aside, lambda tensor: tensor)
+    with hooks, Largest() as largest:
+        output = impl.apply(*leaves, block_size, causal)
+    operation = getattr(output, "grad_fn", None)
+    attributes = [getattr(holder, "__dict__", {}) for holder in (operation, impl)]
+    sizes += [t.numel() for own in attributes for t in tensors_of(list(own.values()))]
+    too_many = q[..., 0].numel() * k.size(-2)
+    return {
+        "nothing as large as all the scores is kept": max(sizes) < too_many,
+        "nothing as large as all the scores is made": largest.numel < too_many,
+    }
 
 
 CALLED = "output, lse = flash_attention_forward(q, k, v, block_size, causal)"
@@ -1322,6 +1454,20 @@ FlashAttention = Exercise(
                     "besides their product.",
                 ),
                 (
+                    "block_size not passed on",
+                    CALLED,
+                    "output, lse = flash_attention_forward(q, k, v, k.size(-2), causal)",
+                    "The argument block_size has no effect: all keys make one block, and all "
+                    "scores exist at once.",
+                ),
+                (
+                    "scores kept",
+                    PUT_ASIDE,
+                    "ctx.save_for_backward(q, k, v, output, lse)\n        ctx.scores = q @ k.mT",
+                    "All scores are made and kept. What is put aside may grow with the length, not "
+                    "with its square: weights are computed anew on the way back.",
+                ),
+                (
                     "keys kept in the values' place",
                     PUT_ASIDE,
                     "ctx.save_for_backward(q, k, k, output, lse)",
@@ -1335,6 +1481,15 @@ FlashAttention = Exercise(
                     "scores itself.",
                 ),
             ]
+        ),
+        Mistake.edits_of(
+            "kept in the class",
+            [
+                (PUT_ASIDE, "FlashAttention.kept = (q, k, v, output, lse)"),
+                ("= ctx.saved_tensors", "= FlashAttention.kept"),
+            ],
+            "What going backward needs is kept in the class, where the next call overwrites it. "
+            "Every call has a ctx of its own.",
         ),
     ],
     variants=[
@@ -1612,6 +1767,49 @@ KVCache = Exercise(
             "the heads.",
         ),
         Mistake.edits_of(
+            "joined as more heads, and counted by the way",
+            [
+                (JOIN_K, "self.keys = torch.cat([self.keys, k], dim=1)"),
+                (JOIN_V, "self.values = torch.cat([self.values, v], dim=1)"),
+                (LENGTH, "self.length += k.size(-2)"),
+            ],
+            "Pieces are joined along the positions, the second dimension from the back, not along "
+            "the heads.",
+        ),
+        Mistake.edits_of(
+            "empty places returned as well",
+            [
+                (
+                    HELD,
+                    "rest = self.max_len - self.length\n"
+                    "        empty = k.new_zeros(*k.shape[:-2], rest, k.size(-1))\n"
+                    "        return tuple(torch.cat([t, empty], -2) for t in "
+                    "(self.keys, self.values))",
+                )
+            ],
+            "Room for max_len positions is returned, empty places included. Return the positions "
+            "that are held.",
+        ),
+        Mistake(
+            "what fits is taken in first",
+            CHECKED,
+            "fit = self.max_len - self.length\n"
+            "        if k.size(-2) > fit > 0 and self.keys is not None:\n"
+            "            self.keys = torch.cat([self.keys, k[:, :, :fit]], dim=2)\n"
+            "            self.values = torch.cat([self.values, v[:, :, :fit]], dim=2)\n"
+            "            self.length += fit\n"
+            "        if k.size(-2) > fit:",
+            "A call that does not fit is taken in as far as there is room. It should leave the "
+            "cache as it was: check before anything is stored.",
+        ),
+        Mistake(
+            "AssertionError instead of ValueError",
+            'raise ValueError(f"{self.length}',
+            'raise AssertionError(f"{self.length}',
+            "An assert raises AssertionError, and disappears under python -O. The docstring "
+            "promises a ValueError.",
+        ),
+        Mistake.edits_of(
             "joined as more features",
             [
                 (JOIN_K, "self.keys = torch.cat([self.keys, k], dim=-1)"),
@@ -1790,6 +1988,12 @@ def at_once(impl, sizes, weights, x):
     return {"output": load_weights(impl(*sizes), weights)(x)}
 
 
+def at_once_after_another(impl, sizes, weights, x):
+    attention = load_weights(impl(*sizes), weights)
+    attention(x.flip(1))
+    return {"output": attention(x)}
+
+
 def in_pieces(impl, sizes, weights, x, lengths):
     """With a cache of the grader's own, so that an earlier mistake is not counted again."""
     attention, cache = load_weights(impl(*sizes), weights), CacheOfPieces(x.size(1))
@@ -1881,6 +2085,19 @@ CachedSelfAttention = Exercise(
             The new keys and values go into the cache, but attention does not see what is in it
             already.
 
+            appended twice
+                cache.append(k, v)
+                        k, v = cache.append(k, v)
+            The new keys and values are appended twice; what append returns is all that is needed.
+
+            values appended as keys
+                k, v = cache.append(v, k)
+            append takes the keys first, then the values, and returns them in this order.
+
+            queries cached instead of keys
+                k, v = cache.append(q, v)
+            The queries go into the cache in the place of the keys.
+
             keys and values exchanged in the cache
                 v, k = cache.append(k, v)
             The cache returns the keys first, then the values.
@@ -1900,6 +2117,14 @@ CachedSelfAttention = Exercise(
             The scores are divided by the square root of d_head twice; once is what
             scaled_dot_product_attention does already.
 
+            keys cut from the graph
+                heads, _ = scaled_dot_product_attention(q, k.detach(), v, mask)
+            No gradient reaches W_k: the keys are detached before they meet the queries.
+
+            keys and values cut from the graph
+                heads, _ = scaled_dot_product_attention(q, k.detach(), v.detach(), mask)
+            No gradient reaches W_k and W_v: keys and values are detached before they are used.
+
             cut from the graph
                 heads, _ = scaled_dot_product_attention(q.detach(), k.detach(), v, mask)
             No gradient reaches W_q and W_k: queries and keys are detached before they meet.
@@ -1916,6 +2141,10 @@ CachedSelfAttention = Exercise(
                 output: Tensor = self.W_o(heads.reshape(x.shape))
             The heads' outputs are reshaped straight to (batch, new, d_model), which mixes
             positions. Bring the heads next to their features first.
+
+            the last position only
+                output: Tensor = self.W_o(merge_heads(heads))[:, -1:]
+            Every position in x has an output, not only the last one.
 
             residual added
                 output: Tensor = x + self.W_o(merge_heads(heads))
@@ -1937,12 +2166,46 @@ CachedSelfAttention = Exercise(
                     "v = split_heads(self.W_k(x), self.num_heads)",
                     "The values have a projection of their own, W_v.",
                 ),
+                *(
+                    (
+                        f"W_{name} with a bias",
+                        f"self.W_{name} = nn.Linear(d_model, d_model, bias=False)",
+                        f"self.W_{name} = nn.Linear(d_model, d_model)",
+                        f"W_{name} has a bias, which nn.Linear adds unless told otherwise; the "
+                        "docstring asks for none.",
+                    )
+                    for name in "qkv"
+                ),
+                (
+                    "projections with biases",
+                    "        self.W_o = nn.Linear(d_model, d_model, bias=False)",
+                    "        self.W_o = nn.Linear(d_model, d_model)\n"
+                    "        for layer in (self.W_q, self.W_k, self.W_v):\n"
+                    "            layer.bias = nn.Parameter(torch.zeros(d_model))",
+                    "The projections have biases, which nn.Linear adds unless told otherwise; the "
+                    "docstring asks for none.",
+                ),
+                (
+                    "a cache of its own",
+                    "        if cache is not None:",
+                    "        if cache is None:\n"
+                    "            cache = self.own = getattr(self, 'own', None) or KVCache(99)\n"
+                    "        if cache is not None:",
+                    "Without a cache, keys and values of earlier calls are still seen: the module "
+                    "keeps a cache of its own. None means that nothing came before.",
+                ),
                 (
                     "W_o with a bias",
                     "self.W_o = nn.Linear(d_model, d_model, bias=False)",
                     "self.W_o = nn.Linear(d_model, d_model)",
                     "W_o has a bias, which nn.Linear adds unless told otherwise; the docstring "
                     "asks for none.",
+                ),
+                (
+                    "weights returned as well, under their name",
+                    "        return output",
+                    "        return output, scaled_dot_product_attention(q, k, v, mask)[1]",
+                    "Only the output is returned.",
                 ),
                 (
                     "weights returned as well",
@@ -2032,6 +2295,7 @@ CachedSelfAttention = Exercise(
     points=1,
     cases=[
         case("a whole text", at_once, a_text),
+        case("a text after another", at_once_after_another, a_text),
         case("one head", at_once, lambda make: a_text(make, 4, num_heads=1, d_head=5, batch=3)),
         case("a single position", at_once, lambda make: a_text(make, 1)),
         case(
