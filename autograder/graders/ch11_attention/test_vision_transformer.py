@@ -275,6 +275,12 @@ patchify = Exercise(
             ),
         ),
         Mistake(
+            "as many columns of patches as rows",
+            "rows, columns = height // patch_size, width // patch_size",
+            "rows = columns = height // patch_size",
+            "The columns of patches are counted by the height. An image need not be square.",
+        ),
+        Mistake(
             "another error",
             "raise ValueError(",
             "raise AssertionError(",
@@ -467,6 +473,24 @@ PatchEmbedding = Exercise(
                 "The bias of the projection has no effect.",
             ),
             (
+                "a mere reshape instead of patches",
+                "self.projection(\n            images.reshape("
+                "len(images), -1, self.projection.in_features)\n        )",
+                "The image is only reshaped, which mixes pixels of different patches; patchify "
+                "cuts it.",
+            ),
+            (
+                "the images made float32",
+                "self.projection(patchify(images.float(), self.patch_size))",
+                "The images are cast to float32 whatever comes in, which does not go together with "
+                "weights of another dtype. Keep the dtype of the inputs.",
+            ),
+            (
+                "averaged over the patches, their dimension kept",
+                f"{PROJECTED}.mean(1, keepdim=True)",
+                "The patches are averaged; each keeps its place in the sequence.",
+            ),
+            (
                 "averaged over the patches",
                 f"{PROJECTED}.mean(1)",
                 "The patches are averaged; each keeps its place in the sequence.",
@@ -493,6 +517,12 @@ PatchEmbedding = Exercise(
                 "channels forgotten",
                 "nn.Linear(patch_size * patch_size, d_model)",
                 "A patch has patch_size times patch_size numbers in each channel, not in all.",
+            ),
+            (
+                "a convolution as the projection",
+                "nn.Conv2d(channels, d_model, patch_size, patch_size)",
+                "The projection is a convolution. It could do the same thing, but the docstring "
+                "asks for an nn.Linear, whose weight has two dimensions.",
             ),
             (
                 "projected the wrong way",
@@ -627,6 +657,13 @@ def drawn_as_promised(outcome, _inputs):
         told[f"no number of the {name} is far from 0"] = near
         told[f"the {name} has mean 0"] = centred
         told[f"the {name} has standard deviation 0.02"] = abs(std / 0.02 - 1) < 6 / (2 * n) ** 0.5
+        told[f"the {name} is not all alike"] = std > 0
+        told[f"the {name} is smaller than 1 for the most part"] = std < 0.5
+        # Of a normal distribution one number in twenty, of an even one with that deviation none.
+        told[f"some of the {name} lies beyond 0.04"] = bool((values.abs() > 0.04).any())
+    token, places = outcome.values()
+    told["each position is a draw of its own"] = bool((places[:, 1:] != places[:, :1]).any())
+    told["the positions are no copies of the class token"] = bool((places != token).any())
     return told
 
 
@@ -732,6 +769,17 @@ ViTEmbedding = Exercise(
                 "The class token is no parameter, so no optimizer will ever find it.",
             ),
             (
+                "class token drawn evenly around 0",
+                "self.class_token = nn.Parameter(0.02 * (2 * torch.rand(1, 1, d_model) - 1))",
+                "The class token is drawn evenly between two limits; a normal distribution with "
+                "standard deviation 0.02 is asked for.",
+            ),
+            (
+                "class token with variance 0.02",
+                "self.class_token = nn.Parameter(0.02**0.5 * torch.randn(1, 1, d_model))",
+                "The class token has the variance 0.02; that should be its standard deviation.",
+            ),
+            (
                 "class token drawn evenly",
                 "self.class_token = nn.Parameter(0.02 * torch.rand(1, 1, d_model))",
                 "torch.rand draws evenly between 0 and 1; a normal distribution is asked for.",
@@ -753,6 +801,41 @@ ViTEmbedding = Exercise(
                 "positions not learned",
                 'self.register_buffer("positions", 0.02 * torch.randn(1, 1 + count, d_model))',
                 "The positions are no parameter, so no optimizer will ever find them.",
+            ),
+            (
+                "positions drawn evenly around 0",
+                "self.positions = nn.Parameter(0.02 * (2 * torch.rand(1, 1 + count, d_model) - 1))",
+                "The positions are drawn evenly between two limits; a normal distribution with "
+                "standard deviation 0.02 is asked for.",
+            ),
+            (
+                "positions drawn evenly with the right deviation",
+                "self.positions = nn.Parameter("
+                "0.02 * 3**0.5 * (2 * torch.rand(1, 1 + count, d_model) - 1))",
+                "The positions have the right standard deviation, but are drawn evenly between two "
+                "limits; a normal distribution is asked for.",
+            ),
+            (
+                "positions with variance 0.02",
+                "self.positions = nn.Parameter(0.02**0.5 * torch.randn(1, 1 + count, d_model))",
+                "The positions have the variance 0.02; that should be their standard deviation.",
+            ),
+            (
+                "one draw for all positions",
+                "self.positions = nn.Parameter(0.02 * torch.randn(1, 1, d_model).repeat("
+                "1, 1 + count, 1))",
+                "All positions begin as the same vector, and none can be told from another.",
+            ),
+            (
+                "one draw for class token and positions",
+                "self.positions = nn.Parameter(self.class_token.detach().repeat(1, 1 + count, 1))",
+                "All positions begin as copies of the class token. Each is a draw of its own.",
+            ),
+            (
+                "positions in a plain tensor",
+                "self.positions = 0.02 * torch.randn(1, 1 + count, d_model)",
+                "The positions are a plain tensor: no optimizer will ever find them, and they do "
+                "not move with the module. nn.Parameter is what the docstring asks for.",
             ),
             (
                 "positions drawn evenly",
@@ -1157,6 +1240,14 @@ ViTBlock = Exercise(
                     "The argument d_ff has no effect.",
                 ),
                 (
+                    "an epsilon of 1e-6",
+                    "        self.dropout = nn.Dropout(p)",
+                    "        self.norm_1.eps = self.norm_2.eps = 1e-6\n"
+                    "        self.dropout = nn.Dropout(p)",
+                    "The norms' epsilon is 1e-6, as in the paper's own code; PyTorch's default is "
+                    "asked for.",
+                ),
+                (
                     "another epsilon",
                     "self.norm_1 = nn.LayerNorm(d_model)",
                     "self.norm_1 = nn.LayerNorm(d_model, eps=1e-3)",
@@ -1434,6 +1525,17 @@ VisionTransformer = Exercise(
                 "The first image's places are classified; the batch comes first, then the places.",
             ),
             (
+                "the places' dimension kept",
+                "self.head(self.norm(x[:, :1]))",
+                "The logits have a dimension of size 1 too many, that of the places. One place is "
+                "taken, and its dimension goes.",
+            ),
+            (
+                "a ReLU before the head",
+                "self.head(torch.relu(self.norm(x[:, 0])))",
+                "There is a ReLU before the head; the head is one linear layer.",
+            ),
+            (
                 "a tanh before the head",
                 "self.head(torch.tanh(self.norm(x[:, 0])))",
                 "There is a tanh before the head; the head is one linear layer.",
@@ -1466,6 +1568,19 @@ VisionTransformer = Exercise(
                 BLOCKS.replace("d_ff", "4 * d_model"),
                 "d_ff does not reach the blocks.",
             ),
+        ),
+        Mistake(
+            "blocks in a plain list",
+            "nn.ModuleList(",
+            "list(",
+            "The blocks stand in a plain list, where PyTorch does not see their parameters: they "
+            "are neither trained nor moved. An nn.ModuleList is what the docstring asks for.",
+        ),
+        Mistake(
+            "head the wrong way",
+            "nn.Linear(d_model, num_classes)",
+            "nn.Linear(num_classes, d_model)",
+            "nn.Linear takes the features that come in first, then those that go out.",
         ),
         *edits_of(
             WALK,
@@ -1670,6 +1785,14 @@ attention_rollout = Exercise(
     "attention_rollout",
     oracle=rollout_by_einsum,
     mistakes=[
+        Mistake(
+            "layers averaged",
+            "    for layer in weights:",
+            "    heads = [layer.mean(dim=1, keepdim=True) for layer in weights]\n"
+            "    for layer in [torch.stack(heads).mean(dim=0)]:",
+            "The layers are averaged; a later one reads what the earlier ones have mixed, so that "
+            "they are multiplied.",
+        ),
         *edits_of(
             STEP,
             (
@@ -1682,6 +1805,18 @@ attention_rollout = Exercise(
                 "no residual",
                 "layer.mean(dim=1) @ rollout",
                 "Only the attention is followed; half of what a place has came by the residual.",
+            ),
+            (
+                "no residual in the first layer",
+                "(layer.mean(dim=1) + own) / 2 @ rollout if layer is not weights[0] else "
+                "layer.mean(dim=1)",
+                "The first layer is taken without its residual; every layer has one.",
+            ),
+            (
+                "images averaged instead of heads",
+                "(layer.mean(dim=0)[:1] + own) / 2 @ rollout",
+                "The images of the batch are averaged; it is the heads, the second dimension, that "
+                "should be.",
             ),
             (
                 "not halved",
