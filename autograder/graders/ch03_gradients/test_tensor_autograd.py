@@ -129,6 +129,59 @@ unbroadcast = Exercise(
             Only what was broadcast is added up; the other dimensions stay apart.
             """
         ),
+        *written(
+            """
+            mean in place of the sum
+                def unbroadcast(grad, shape):
+                    while grad.dim() > len(shape):
+                        grad = grad.mean(dim=0)
+                    for dim, size in enumerate(shape):
+                        if size == 1:
+                            grad = grad.mean(dim=dim, keepdim=True)
+                    return grad
+            What was repeated is added up on the way back, not averaged.
+
+            first copy alone
+                def unbroadcast(grad, shape):
+                    while grad.dim() > len(shape):
+                        grad = grad[0]
+                    for dim, size in enumerate(shape):
+                        if size == 1:
+                            grad = grad.narrow(dim, 0, 1)
+                    return grad
+            Every copy has sent a gradient back, and yours hears only the first: add them up.
+
+            one new dimension at most
+                def unbroadcast(grad, shape):
+                    if grad.dim() > len(shape):
+                        grad = grad.sum(dim=0)
+                    for dim, size in enumerate(shape):
+                        if size == 1:
+                            grad = grad.sum(dim=dim, keepdim=True)
+                    return grad
+            Broadcasting may have put several dimensions in front: take all of them away.
+
+            sizes of one dropped
+                def unbroadcast(grad, shape):
+                    while grad.dim() > len(shape):
+                        grad = grad.sum(dim=0)
+                    for dim in reversed(range(len(shape))):
+                        if shape[dim] == 1:
+                            grad = grad.sum(dim=dim)
+                    return grad
+            A dimension of size 1 stays where it was when it has been added up.
+
+            a number in a row of one
+                def unbroadcast(grad, shape):
+                    while grad.dim() > max(1, len(shape)):
+                        grad = grad.sum(dim=0)
+                    for dim, size in enumerate(shape or (1,)):
+                        if size == 1:
+                            grad = grad.sum(dim=dim, keepdim=True)
+                    return grad
+            The shape () is that of a single number: it has no dimension, not one of size 1.
+            """,
+        ),
     ],
     variants=variants(
         """
@@ -473,6 +526,19 @@ sum_backward = Exercise(
             "if dim is not None and not keepdim:",
             "if not keepdim:",
             "dim may be None: the sum of all entries.",
+        ),
+        *written(
+            """
+            last dimension put back first
+                def sum_backward(grad, shape, dim=None, keepdim=False):
+                    if dim is not None and not keepdim:
+                        dims = (dim,) if isinstance(dim, int) else dim
+                        for d in sorted((d % len(shape) for d in dims), reverse=True):
+                            grad = grad.unsqueeze(d)
+                    return grad.expand(shape)
+            Begin with the first dimension: a later one has its place only once those before it are
+            back.
+            """,
         ),
     ],
     variants=variants(
@@ -829,6 +895,10 @@ softmax_backward = Exercise(
         squared probabilities
             y * grad - y**2 * grad.sum(dim=dim, keepdim=True)
         The term with two probabilities pairs a logit's own one with each of the others.
+
+        probability in the first term alone
+            y * grad - (grad * y).sum(dim=dim, keepdim=True)
+        The factor in front belongs to both terms: what is subtracted is weighed by it too.
         """,
     ),
     variants=variants(
@@ -861,6 +931,7 @@ softmax_backward = Exercise(
         Case("a batch", softmax_carried, probabilities(3, 4, dim=1)),
         Case("the first dimension", softmax_carried, probabilities(4, 3, dim=0)),
         Case("the first dimension of a square", softmax_carried, probabilities(3, 3, dim=0)),
+        Case("the last dimension of a square", softmax_carried, probabilities(3, 3, dim=-1)),
         Case("a dimension in the middle", softmax_carried, probabilities(2, 4, 3, dim=1)),
         Case("counted from the end", softmax_carried, probabilities(2, 4, 3, dim=-2)),
         Case("very sure probabilities", softmax_carried, probabilities(3, 4, dim=-1, std=300.0)),
@@ -1026,6 +1097,7 @@ def detached(impl, a, cotangent):
     (squared * cut).backward(cotangent)
     return {
         "the values": cut.data,
+        "the tensor is the same": cut.data.data_ptr() == squared.data.data_ptr(),
         "it requires a gradient": cut.requires_grad,
         "it has parents": len(cut.parents) > 0,
         "the original still requires one": squared.requires_grad,
@@ -1055,6 +1127,24 @@ def sum_twice(impl, a, b, cotangent):
     (a * 1.0).backward(cotangent)
     return {"a once": a_once, "b once": b_once, "a, with one more": a.grad, "b": b.grad,
             "the gradient handed in": cotangent}  # fmt: skip
+
+
+def written_over(impl, a, b, cotangent):
+    """A leaf's gradient is its own to be stepped, clipped or cleared in place."""
+    a, b = leaves_of(impl, a, b)
+    (a + b).backward(cotangent)
+    once = a.grad.clone()
+    a.grad.fill_(7.0)
+    return {"a": once, "b, once a's gradient is written over": b.grad,
+            "the gradient handed in": cotangent}  # fmt: skip
+
+
+def numbers_alone(impl, x):
+    """Plain numbers among the operands, and nothing handed in."""
+    (x,) = leaves_of(impl, x)
+    total = (2.5 * x + 1.5).sum()
+    total.backward()
+    return {"the value": total.data, "the gradient": x.grad}
 
 
 def with_a_gradient(impl, a, earlier, cotangent):
@@ -1087,6 +1177,9 @@ def errors(impl, a):
         "backward of a constant": raised(lambda: constant.sum().backward(), RuntimeError),
         "backward of a tensor without a gradient": raised(
             lambda: (leaf * leaf).backward(), RuntimeError
+        ),
+        "backward of a row with one entry, without a gradient": raised(
+            lambda: (leaf[0, :1] * 2.0).backward(), RuntimeError
         ),
         "backward of a number": raised(lambda: (leaf * leaf).sum().backward(), RuntimeError),
     }
@@ -1467,6 +1560,66 @@ variable = Exercise(
             "(index_backward(torch.ones_like(grad), self.data.shape, index),)",
             "What arrives is put in its places: grad, not 1.",
         ),
+        *slips(
+            LEAF,
+            """
+            gradient shared with others
+                node.grad = whole if node.grad is None else node.grad + whole
+            A sum hands one tensor to both operands, and you store it in both: who writes into one
+            gradient
+            changes the other. Each leaf needs a tensor of its own.
+            """,
+        ),
+        Mistake(
+            "detached by copying",
+            "return Variable(self.data)",
+            "return Variable(self.data.clone())",
+            "detach gives the same tensor without its past; yours is a copy, which costs memory.",
+        ),
+        Mistake(
+            "one entry taken for a number",
+            "self.data.dim() > 0",
+            "self.data.numel() > 1",
+            "Only a Variable of shape () may do without a gradient; a row with one entry is not "
+            "that.",
+        ),
+        Mistake(
+            "backward of a leaf forgotten",
+            "            if node.vjp is None:\n",
+            "            if node is self and node.vjp is None:\n                return\n"
+            "            if node.vjp is None:\n",
+            "A leaf may be where the walk starts: then it is also where the gradient stays.",
+        ),
+        Mistake(
+            "ReLU in place",
+            "self.data.clamp(min=0)",
+            "self.data.clamp_(min=0)",
+            "Operands are never changed: an operation ending in _ writes into the operand's own "
+            "tensor.",
+        ),
+        Mistake(
+            "a constant inside the logarithm",
+            "Variable.record(self.data.log()",
+            "Variable.record((self.data + 1e-8).log()",
+            "The entries are positive: a small number inside the logarithm only bends it.",
+        ),
+        Mistake(
+            "repeated rows not added up",
+            "return (index_backward(grad, self.data.shape, index),)",
+            "back = torch.zeros_like(self.data)\n            back[index] = grad\n            "
+            "return (back,)",
+            "What was taken several times gets the sum of its gradients, and an assignment keeps "
+            "one of "
+            "them. One of your earlier functions knows how.",
+        ),
+        Mistake(
+            "matrix product without batches",
+            "return matmul_backward(grad, self.data, other.data)",
+            "return grad @ other.data.mT, self.data.mT @ grad",
+            "A matrix that served a whole batch receives a gradient from every part of it: add "
+            "them up. "
+            "One of your earlier functions knows how.",
+        ),
     ],
     variants=[
         Variant.edits_of(
@@ -1615,6 +1768,7 @@ def test_broadcasts(submission, case):
         Case("a short way and a long way", shared_depths, alike(2, 3)),
         Case("several calls", twice, alike(2, 3)),
         Case("two leaves that receive the same gradient", sum_twice, alike(2, 3)),
+        Case("a gradient that is written over", written_over, alike(2, 3)),
         Case("a leaf that has a gradient already", with_a_gradient, lambda make: {
             "a": make.normal(3), "earlier": make.normal(3), "cotangent": make.normal(3)}),
         Case("a leaf by itself", leaf_itself, lambda make: {
@@ -1633,7 +1787,13 @@ def test_keeps_its_history(submission, case):
     submission.matches_reference(case)
 
 
-@variable.test(points=0.5, cases=[Case("a network", of_a_network, network)])
+@variable.test(
+    points=0.5,
+    cases=[
+        Case("a network", of_a_network, network),
+        Case("numbers", numbers_alone, lambda make: {"x": make.normal(3, 4)}),
+    ],
+)
 def test_variable_on_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)
@@ -1914,6 +2074,16 @@ def shared_parameters(impl, a, b):
     return names_and_values(net)
 
 
+def assigned_later(impl, a, b):
+    V = beside(impl)
+    net, part = impl(), impl()
+    net.first = V(a, requires_grad=True)
+    net.part = part
+    before = len(net.named_parameters())
+    part.late = V(b, requires_grad=True)
+    return {"how many before": before, "after": names_and_values(net)}
+
+
 def cleared(impl, a, b):
     V = beside(impl)
     inner, outer = impl(), impl()
@@ -2108,6 +2278,32 @@ module = Exercise(
             Gradients add up from call to call, so that a training loop needs them cleared.
             """,
         ),
+        Mistake.edits_of(
+            "first answer kept",
+            [
+                (
+                    "        found: dict[str, Variable] = {}\n",
+                    '        if "_kept" in vars(self):\n            return self._kept\n'
+                    "        found: dict[str, Variable] = {}\n",
+                ),
+                ("        return found\n", "        self._kept = found\n        return found\n"),
+            ],
+            "A Module may get parameters later, itself or in a part: look each time that you are "
+            "asked.",
+        ),
+        Mistake(
+            "only its own gradients cleared",
+            "for parameter in self.parameters():",
+            "for parameter in [v for v in vars(self).values() if isinstance(v, Variable)]:",
+            "The parts have parameters too: clear the gradients of all that are listed.",
+        ),
+        Mistake(
+            "last name kept",
+            "                    if all(parameter is not other for other in found.values()):\n",
+            "                    found = {k: o for k, o in found.items() if o is not parameter}\n"
+            "                    if parameter is not None:\n",
+            "A parameter that is met again keeps its first name and its first place.",
+        ),
     ],
     variants=variants(
         """
@@ -2220,6 +2416,7 @@ def test_finds_every_parameter(submission, case):
     cases=[
         Case("shared parameters", shared_parameters, two_tensors),
         Case("clearing the gradients", cleared, two_tensors),
+        Case("a parameter that comes later", assigned_later, two_tensors),
         Case("a Module with a forward of its own", called, two_tensors),
     ],
 )
@@ -2256,6 +2453,9 @@ def drawn(impl, seed, other):
         "the generator decides the weights": torch.equal(first.weight.data, again.weight.data)
         and not torch.equal(first.weight.data, different.weight.data),
         "PyTorch's own generator is left alone where one is given": left_alone,
+        "without a generator every layer is another": not torch.equal(
+            unseeded.weight.data, impl(4, 3).weight.data
+        ),
         "the names": ", ".join(first.named_parameters()),
         "the weight requires a gradient": first.weight.requires_grad,
         "the bias requires a gradient": first.bias.requires_grad,
@@ -2399,6 +2599,40 @@ linear = Exercise(
                 return x.detach() @ self.weight + self.bias
             The gradient has to reach the layers before this one: leave x as it is.
             """,
+        ),
+        *slips(
+            BIAS,
+            """
+            biases drawn
+                draw = 2 * torch.rand(out_features, generator=generator) - 1
+                        self.bias = Variable(draw * bound, requires_grad=True)
+            The biases begin at zero: only the weights are drawn.
+
+            biases as a row of a matrix
+                self.bias = Variable(torch.zeros(1, out_features), requires_grad=True)
+            The bias has one dimension, (out_features,): broadcasting puts the other in front.
+            """,
+        ),
+        Mistake(
+            "same draw without a generator",
+            "        weight = torch.rand",
+            "        generator = generator or torch.Generator().manual_seed(0)\n        weight = "
+            "torch.rand",
+            "Without a generator PyTorch's own draws: yours starts anew each time, so that all "
+            "layers are "
+            "alike.",
+        ),
+        Mistake.edits_of(
+            "bias assigned first",
+            [
+                (
+                    "        weight = torch.rand",
+                    "        self.bias = Variable(torch.zeros(out_features), requires_grad=True)\n"
+                    "        weight = torch.rand",
+                ),
+            ],
+            "Parameters are listed in the order in which they were assigned: the weight comes "
+            "first.",
         ),
     ],
     variants=variants(
