@@ -35,13 +35,17 @@ def statistics_by_torch(x_train):
     return mean, std.masked_fill(std == 0, 1.0)
 
 
-def pictures(n, pixels, constant=(), faint=()):
+def pictures(n, pixels, constant=(), faint=(), bright=(), once=()):
     def draw(make):
         x = make.normal(n, pixels, mean=1.5) * make.uniform(pixels, low=0.5, high=2.0)
         for column, value in constant:
             x[:, column] = value
         for column in faint:
             x[:, column] *= 1e-6
+        for column in bright:  # the difference of two large numbers would not see these
+            x[:, column] = 3 + 1e-5 * x[:, column]
+        for column, image in once:
+            x[:, column] = 0.25 + (torch.arange(n) == image)
         return {"x_train": x}
 
     return draw
@@ -81,6 +85,22 @@ pixel_statistics = Exercise(
          "The means come first, then the standard deviations."),
         ("dimensions kept", f"mean, {NO_ZERO}", f"mean[None], {NO_ZERO}[None]",
          "Each result has the shape (pixels,): no dimension of size 1 is kept."),
+        ("constant by its first two images", "(x_train == x_train[0])",
+         "(x_train[:2] == x_train[0])",
+         "A pixel never changes if it is the same in *every* image: look at all of them."),
+        ("constant by its first and last image", "(x_train == x_train[0])",
+         "(x_train[-1:] == x_train[0])",
+         "A pixel never changes if it is the same in *every* image: look at all of them."),
+        ("mean of the square less the square of the mean", STD,
+         "(x_train.square().mean(dim=0) - mean.square()).clamp(min=0).sqrt()",
+         "The difference of two large numbers keeps few digits where a pixel is bright and hardly "
+         "changes. Take the distances from the mean first."),
+        ("mean of constant pixels replaced too", "return mean,",
+         "return torch.where(constant, torch.zeros_like(mean), mean),",
+         "Only the standard deviation of a constant pixel is replaced. Its mean is what it is."),
+        *[(f"bounded from below at {least}", NO_ZERO, f"std.clamp(min={least})",
+           "A pixel that never changes gets 1, not a tiny number, which would blow noise up.")
+          for least in ("1e-6", "1e-7", "1e-12")],
     ]), Mistake.edits_of("one for all pixels", [(MEAN, "x_train.mean()"), (STD,
         "(x_train - mean).square().mean().sqrt()"), (NO_ZERO, BY_STD)],
         "One number for all pixels together: each pixel has statistics of its own."),
@@ -120,6 +140,12 @@ pixel_statistics = Exercise(
         Case("two pixels never change", apply, pictures(6, 5, constant=[(1, 0.0), (4, 0.5)])),
         Case("a faint pixel", apply, pictures(9, 4, constant=[(0, 1.0)], faint=[2])),
         Case("one image", apply, pictures(1, 6)),
+        Case(
+            "pixels that change once",
+            apply,
+            pictures(5, 4, constant=[(0, 0.5)], once=[(3, 2), (1, 4)]),
+        ),
+        Case("a bright pixel that hardly changes", apply, pictures(8, 3, bright=[1]), dtypes=ONE),
     ],
 )
 def test_pixel_statistics_measures_each_pixel(submission, case):
@@ -156,6 +182,7 @@ def drawn_parameters(impl, d_in, d_hidden, classes, seed):
         "parameters": {name: first[name] for name in NAMES},
         "require a gradient": any(first[name].requires_grad for name in NAMES),
         "W1 again": again["W1"],
+        "W2 again": again["W2"],
         "W1 with another seed": other["W1"],
         "W1 without a generator": free["W1"],
         "W1 once more": freely["W1"],
@@ -172,6 +199,7 @@ def facts_of_parameters(outcome, inputs):
     facts = {
         "the tensors require a gradient": outcome["require a gradient"],
         "a generator with the same seed repeats the draw": params["W1"].equal(outcome["W1 again"]),
+        "and so does the last layer's": params["W2"].equal(outcome["W2 again"]),
         "another seed gives another draw": not params["W1"].equal(outcome["W1 with another seed"]),
         "without a generator, each call draws anew": not outcome["W1 without a generator"].equal(
             outcome["W1 once more"]
@@ -218,6 +246,24 @@ init_parameters = Exercise(
         roots("a hundredth", "0.01", "0.01",
               "A fixed small number is the wrong size for most layers: it follows the inputs."),
         *edits([
+            ("two left out of the first layer", ROOTS[0], "math.sqrt(1 / d_in)",
+             "ReLU lets about half of the signal through, and the 2 makes up for it."),
+            ("two left out of the last layer", ROOTS[1], "math.sqrt(1 / d_hidden)",
+             "The 2 belongs to every layer's variance, that of the last one too."),
+            ("uniform, and not centred", f"torch.randn({HIDDEN})",
+             "torch.rand(d_in, d_hidden, generator=generator)",
+             "rand draws uniformly between 0 and 1: the weights are normal, around 0."),
+            ("generator ignored by the last layer", OUT, "d_hidden, classes",
+             "The generator is not used for all draws, so a seeded run is not repeated."),
+            ("last layer drawn from a copy of the generator", OUT,
+             "d_hidden, classes, generator=generator if generator is None else "
+             "torch.Generator().manual_seed(generator.initial_seed())",
+             "A generator made afresh starts from the beginning, so that the last layer repeats "
+             "the "
+             "first one's numbers. Draw all of them from the one you are given."),
+            ("same draw each time", "    return {", "    generator = generator or "
+             "torch.Generator().manual_seed(0)\n    return {",
+             "Without a generator PyTorch's own draws: yours starts anew each time."),
             ("both from the network's inputs", ROOTS[1], "math.sqrt(2 / d_in)",
              "The second layer's inputs are the hidden units, not the network's inputs."),
             ("first weights of zeros", f"torch.randn({HIDDEN})", "torch.zeros(d_in, d_hidden)",
@@ -339,6 +385,10 @@ mlp_forward = Exercise(
          "The logits are asked for, one for each class, not the class that wins."),
         ("squeezed", LOGITS, LOGITS + ".squeeze()",
          "The result has the shape (batch, classes) for a batch of one too."),
+        ("parameters by position", '    h = linear_forward(x, params["W1"], params["b1"])',
+         "    params = dict(zip(('W1', 'b1', 'W2', 'b2'), params.values()))\n"
+         '    h = linear_forward(x, params["W1"], params["b1"])',
+         "A dict may hold its entries in any order: look each parameter up by its name."),
     ]),
     variants=[
         Variant("written out", """
@@ -366,6 +416,14 @@ mlp_forward = Exercise(
 FORWARDS = [
     Case("a batch", apply, forward_inputs(6, 4, 5, 3)),
     Case("one example", apply, forward_inputs(1, 3, 7, 4)),
+    Case(
+        "parameters in another order",
+        apply,
+        lambda make: {
+            "x": make.normal(4, 3),
+            "params": dict(sorted(network(make, 3, 3, 3).items())),  # every shape would fit
+        },
+    ),
 ]
 
 
@@ -405,7 +463,8 @@ def judged(n, classes, right):
 
 
 def share_right(impl, logits, labels):
-    found = {"share": impl(logits, labels)}
+    share = impl(logits, labels)
+    found = {"share": share, "a Python number": isinstance(share, int | float)}
     return found | {"share where all are right": impl(logits, logits.argmax(dim=1))}
 
 
@@ -426,6 +485,13 @@ accuracy = Exercise(
         ("largest magnitude", HIT.replace("logits", "logits.abs()", 1),
          "Logits keep their sign: a very negative one says no."),
         ("rounded", f"round({HIT}, 1)", "The exact share is asked for, not a rounded one."),
+        ("rounded to hundredths", f"round({HIT}, 2)",
+         "The exact share is asked for, not a rounded one."),
+        ("a tensor", HIT.removesuffix(".item()"),
+         "The value is right, but it is a tensor: a Python number is asked for."),
+        ("largest of all logits", "(logits.argmax() == labels).double().mean().item()",
+         "Without a dimension argmax looks for the largest logit of the whole batch: each example "
+         "has one of its own."),
         ("probability of the right class",
          "logits.softmax(dim=1).gather(1, labels[:, None]).double().mean().item()",
          "That is the mean probability of the right class. Accuracy asks which class wins."),
@@ -492,6 +558,20 @@ def stepped(impl, params, grads, lr):
             "a new dict": after is not params and after is not grads}  # fmt: skip
 
 
+def stepped_and_written_over(impl, params, grads, lr):
+    """New tensors are the caller's to write into: where one is an argument's, that changes."""
+    after = impl(params, grads, lr)
+    kept = {name: value.clone() for name, value in after.items()}
+    for value in after.values():
+        value.fill_(7.0)
+    return {"after": kept}
+
+
+def no_slope(make):
+    inputs = step_inputs((0, 1), (2, 3), (3,))(make)
+    return {**inputs, "grads": {**inputs["grads"], "p1": 0 * inputs["grads"]["p1"]}}
+
+
 def step_inputs(order, *shapes):
     def draw(make):
         params = {f"p{i}": make.normal(*shape) for i, shape in enumerate(shapes)}
@@ -532,6 +612,13 @@ sgd_step = Exercise(
          "Biases are trained too."),
         ("in place", STEP, "value.sub_(lr * grads[name])",
          "The tensors that were passed in are changed. Make new ones."),
+        ("the same tensor where the gradient is zero", STEP,
+         f"({STEP}) if grads[name].any() else value",
+         "Where the gradient is zero you hand back the old tensor itself: make new ones "
+         "throughout."),
+        ("a list", f"return {{name: {STEP} for name, value in params.items()}}",
+         f"return [{STEP} for name, value in params.items()]",
+         "The names are lost: return a dict, as params is one."),
         ("the same dict", f"return {{name: {STEP} for name, value in params.items()}}",
          f"for name, value in params.items():\n        params[name] = {STEP}\n    return params",
          "The caller's dict is changed: put the results into a new one."),
@@ -564,6 +651,7 @@ sgd_step = Exercise(
     cases=[
         Case("a matrix and a vector", stepped, step_inputs((0, 1), (3, 4), (4,))),
         Case("gradients in another order", stepped, step_inputs((2, 0, 1), (2, 5), (2, 5), (2, 5))),
+        Case("a gradient of zero", stepped_and_written_over, no_slope),
     ],
 )
 def test_sgd_step_goes_downhill(submission, case):
@@ -654,6 +742,19 @@ train_epoch = Exercise(
          "Divide by the number of examples that were used: `order` may leave some out."),
         ("full batch size counted", [(COUNTED, "total = total + batch_size * loss")],
          "The last batch may be smaller: multiply by the size that it really has."),
+        ("labels not in order", [("labels[batch])\n", "labels[start : start + len(batch)])\n")],
+         "The loss compares images with other images' labels: take both as the order says."),
+        ("labels of the gradient not in order",
+         [("labels[batch], params), lr)", "labels[start : start + len(batch)], params), lr)")],
+         "The gradient compares images with other images' labels: take both as the order says."),
+        ("first batch alone", [(RANGE, "range(0, min(len(order), batch_size), batch_size)")],
+         "Only the first batch is used: an epoch goes on until the order ends."),
+        ("divided by the batch again",
+         [("labels[batch], params), lr)", "labels[batch], params), lr / len(batch))")],
+         "The gradient is that of a mean already: it is not divided by the batch's size once "
+         "more."),
+        ("a Python number", [(AVERAGE, "(total / len(order)).item()")],
+         "The mean loss is asked for as a tensor of shape (), not as a Python number."),
         ("last loss", [(COUNTED, "total = len(order) * loss")],
          "That is the last batch's loss. The mean over the epoch is asked for."),
         ("gradient summed", [("labels[batch], params), lr)", "labels[batch], params), lr * "
@@ -743,7 +844,7 @@ def small_model(weights, seen):
     norm = nn.BatchNorm1d(len(b1)).to(W1)
     model = nn.Sequential(
         load_parameters(nn.Linear(*W1.shape[::-1]), {"weight": W1, "bias": b1}),
-        norm, nn.Tanh(), Recorder(seen),
+        norm, nn.Sequential(nn.Tanh(), Recorder(seen)),
         load_parameters(nn.Linear(*W2.shape[::-1]), {"weight": W2, "bias": b2}),
     )  # fmt: skip
     calls: list[int] = []
@@ -780,7 +881,7 @@ class WatchedSGD(torch.optim.SGD):
         return found
 
 
-def module_epoch(impl, weights, loader, training, stale=None):
+def module_epoch(impl, weights, loader, training, stale=None, once=False):
     seen: list[str] = []
     model, calls = small_model(weights, seen)
     model.train(training)
@@ -790,9 +891,10 @@ def module_epoch(impl, weights, loader, training, stale=None):
     if stale is not None:
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, stale)
-    loss = impl(model, loader, optimizer, smoothed)
+    loss = impl(model, iter(loader) if once else loader, optimizer, smoothed)
     return {
         "mean loss": loss,
+        "a Python number": isinstance(loss, int | float),
         "parameters": [p.detach().flatten().tolist() for p in model.parameters()],
         "running mean": model[1].running_mean.tolist(),
         "modes": sorted(set(seen)),
@@ -858,6 +960,15 @@ train_module_epoch = Exercise(
          "That is the last batch's loss; the mean over the epoch is asked for."),
         ("loss after the step", [(SUM, "len(x) * loss_fn(model(x), y).item()")],
          "The model is called a second time, after the step. The loss is measured before it."),
+        ("a tensor", [("loss.item()", "loss.detach()")],
+         "The value is right, but it is a tensor: a Python number is asked for."),
+        ("arguments of the loss swapped", [("loss_fn(model(x), y)", "loss_fn(y, model(x))")],
+         "loss_fn is given its two arguments the other way round: the logits come first."),
+        ("divided by the data set", [(RATIO, "total / len(loader.dataset)")],
+         "The loader may be anything that yields batches: count the examples as they come."),
+        ("batches counted beforehand", [(MODE, "    n = sum(len(x) for x, _ in loader)\n" + MODE),
+                                        (RATIO, "total / n")],
+         "The loader may yield its batches only once: count the examples in the same round."),
         ("another loss", [("loss_fn(model(x), y)", "nn.functional.cross_entropy(model(x), y)")],
          "`loss_fn` is not used: the caller decides on the loss."),
         ("forward called directly", [("model(x)", "model.forward(x)")],
@@ -928,8 +1039,8 @@ train_module_epoch = Exercise(
         Case("gradients left from before", module_epoch,
              lambda make: loader_inputs(4, 6, training=False, stale=make.number(0.5, 1.5))(make),
              dtypes=ONE, loosen=IN_FLOAT32),
-        Case("a model in training mode already", module_epoch, loader_inputs(7, 3, training=True),
-             dtypes=ONE, loosen=IN_FLOAT32),
+        Case("a model in training mode already, and batches that come once", module_epoch,
+             loader_inputs(7, 3, training=True, once=True), dtypes=ONE, loosen=IN_FLOAT32),
     ],
 )  # fmt: skip
 def test_train_module_epoch_trains_on_every_batch(submission, case):
@@ -952,25 +1063,35 @@ def evaluate_at_once(model, loader, loss_fn):
     return float((losses * sizes).sum() / sizes.sum()), right / int(sizes.sum())
 
 
-def evaluation(impl, weights, loader, frozen):
+def evaluation(impl, weights, loader, frozen, grad_on=True):
     seen: list[str] = []
     model, calls = small_model(weights, seen)
     model.train()
     if frozen == "norm":
+        model[0].eval()  # and the other linear layer is not
         model[1].eval()
     elif frozen == "model":
         model.eval()
     model[1].running_mean.copy_(weights[1])  # away from the batches' own
-    modes = [m.training for m in model.modules()]
     running = model[1].running_mean.clone()
-    loss, right = impl(model, loader, smoothed)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with torch.set_grad_enabled(grad_on):
+        loss, right = impl(model, loader if grad_on else iter(loader), smoothed)
+        enabled = torch.is_grad_enabled()
     return {
         "mean loss": loss,
+        "two Python numbers": isinstance(loss, int | float) and isinstance(right, int | float),
+        "parameters' gradients as before": all(
+            p.grad is not None and bool((p.grad == 1).all()) for p in model.parameters()
+        ),
         "accuracy": right,
         "called": sorted(set(seen)),
-        "modes as before": modes == [m.training for m in model.modules()],
+        "modes of all modules afterwards": ", ".join(
+            "training" if m.training else "evaluation" for m in model.modules()
+        ),
         "running mean as before": bool((running == model[1].running_mean).all()),
-        "gradients enabled afterwards": torch.is_grad_enabled(),
+        "gradients enabled afterwards": enabled,
         "calls of the model": len(calls),
     }
 
@@ -1020,6 +1141,21 @@ evaluate = Exercise(
          "These are the figures of the last batch: add up over all of them."),
         ("another loss", [("loss_fn(logits, y)", "nn.functional.cross_entropy(logits, y)")],
          "`loss_fn` is not used: the caller decides on the loss."),
+        ("gradients on for good",
+         [("with torch.no_grad():", "torch.set_grad_enabled(False)\n    if True:"),
+          (RESTORE, RESTORE + "    torch.set_grad_enabled(True)\n")],
+         "Gradients may have been off before the call, and are on after it: leave them as they were."),
+        ("modes of the children alone", [("model.modules()", "[model, *model.children()]")],
+         "Parts may have parts: model.eval() reaches all of them, so remember the mode of each."),
+        ("one mode for each kind of module",
+         [("{module: module.training for module in model.modules()}",
+           "{type(m): m.training for m in model.modules()}"),
+          (RESTORE, "    for m in model.modules():\n        m.training = modes[type(m)]\n")],
+         "Two modules of the same class may be in different modes: remember each one's own."),
+        ("gradients cleared", [("    model.eval()\n", "    model.eval()\n    model.zero_grad()\n")],
+         "Measuring must not change anything: the parameters' gradients are not yours to clear."),
+        ("tensors", [(LOSSES, LOSSES.removesuffix(".item()"))],
+         "The value is right, but it is a tensor: two Python numbers are asked for."),
         ("error rate", [("right / count", "1 - right / count")],
          "That is the share that is wrong."),
     ]],
@@ -1096,9 +1232,9 @@ evaluate = Exercise(
     cases=[
         Case("a model in training", evaluation, loader_inputs(6, 6, 3, frozen="nothing"),
              loosen=IN_FLOAT32),
-        Case("a model in evaluation already", evaluation, loader_inputs(5, 2, frozen="model"),
-             loosen=IN_FLOAT32),
-        Case("a batch norm in evaluation, the rest in training", evaluation,
+        Case("a model in evaluation already, no gradients, and batches that come once", evaluation,
+             loader_inputs(5, 2, frozen="model", grad_on=False), loosen=IN_FLOAT32),
+        Case("a batch norm and a layer in evaluation, the rest in training", evaluation,
              loader_inputs(4, 5, frozen="norm"), loosen=IN_FLOAT32),
     ],
 )  # fmt: skip
