@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from autograder.spec import Case, Exercise, Mistake, Variant
+from autograder.spec.probes import tensors_of
 from autograder.spec.tables import edits_of
 
 NO_SCHEDULERS = ["torch.optim"]
@@ -136,7 +137,21 @@ def clip_norm_by_torch(grads, max_norm):
 
 
 def curve(impl, steps, options):
-    return {f"the learning rate of step {step}": impl(step, **options) for step in steps}
+    return told({step: impl(step, **options) for step in steps})
+
+
+def told(rates):
+    """The rates by step; among those of step 0, whether they are Python numbers."""
+    tensors = any(isinstance(rate, torch.Tensor) for rate in rates.values())
+    return {
+        **{
+            f"the learning rate of step {step}": rate.item()
+            if isinstance(rate, torch.Tensor)
+            else rate
+            for step, rate in rates.items()
+        },
+        **({"a learning rate is a tensor": tensors} if 0 in rates else {}),
+    }
 
 
 def asked(steps, **options):
@@ -153,6 +168,7 @@ def asked(steps, **options):
     return draw
 
 
+TENSOR = "A schedule returns a Python float: this is a tensor."
 OFF_BY_ONE = "Steps are numbered from 0 here, and the formula takes that number as it is."
 BASE = (2.0, 9.0)  # learning rates far from 1, and large, so that every factor shows
 
@@ -165,6 +181,12 @@ inverse_time_decay = Exercise(
         ("1 left out", "lr / (decay * step)", "At step 0 the rate is lr: the 1 keeps it so."),
         ("brackets left out", "lr / 1 + decay * step", "1 + decay * step is the denominator."),
         ("decay left out", "lr / (1 + step)", "The argument decay has no effect."),
+        ("a tensor returned", "torch.tensor(lr / (1 + decay * step))", TENSOR),
+        (
+            "by the exponential function",
+            "lr * 2.718281828459045 ** (-decay * step)",
+            "That is exponential decay. Here the rate is divided by 1 plus decay times the step.",
+        ),
         (
             "a power",
             "lr / (1 + decay) ** step",
@@ -231,6 +253,7 @@ exponential_decay = Exercise(
     mistakes=edits_of(
         "lr * gamma**step",
         ("not a power", "lr * gamma * step", "gamma is multiplied in once for every step."),
+        ("a tensor returned", "torch.tensor(lr * gamma**step)", TENSOR),
         ("lr in the power", "(lr * gamma) ** step", "Only gamma is taken to a power, not lr."),
         ("counted from 1", "lr * gamma ** (step + 1)", OFF_BY_ONE),
         ("one step late", "lr * gamma ** max(step - 1, 0)", OFF_BY_ONE),
@@ -292,6 +315,12 @@ step_decay = Exercise(
                 "A stair is counted when it is complete: round down, not to the nearest.",
             ),
             ("rounded up", "gamma ** math.ceil(step / step_size)", "Round down, not up."),
+            ("a tensor returned", "torch.tensor(gamma ** (step // step_size))", TENSOR),
+            (
+                "multiplied by the number of the stair",
+                "(gamma * (step // step_size) if step >= step_size else 1.0)",
+                "gamma is multiplied in once for every stair: it is taken to a power.",
+            ),
             ("stairs a step early", "gamma ** ((step + 1) // step_size)", OFF_BY_ONE),
             ("stairs a step late", "gamma ** (max(step - 1, 0) // step_size)", OFF_BY_ONE),
             (
@@ -386,9 +415,25 @@ cosine_decay = Exercise(
                 "min(step, total_steps - 1) / (total_steps - 1)",
                 "min_lr is reached at step total_steps, so that is what the step is divided by.",
             ),
+            (
+                "min_lr a step early, and still there",
+                "min(step / (total_steps - 1), 1 if step > total_steps else math.inf)",
+                "min_lr is reached at step total_steps, so that is what the step is divided by.",
+            ),
         ),
         *edits_of(
             BELL,
+            ("a tensor returned", f"torch.tensor({BELL})", TENSOR),
+            (
+                "back at the top after the end",
+                f"({BELL} if step <= total_steps else lr)",
+                "After the end the rate is min_lr, not lr.",
+            ),
+            (
+                "degrees",
+                BELL.replace("math.pi", "180"),
+                "math.cos takes radians: half a turn is π, not 180.",
+            ),
             (
                 "nothing after the end",
                 "(" + BELL + ") * (step <= total_steps)",
@@ -462,7 +507,7 @@ cosine_decay = Exercise(
             def cosine_decay(step, lr, total_steps, min_lr=0.0):
                 angle = torch.pi * torch.tensor(step).clamp(max=total_steps) / total_steps
                 share = 0.5 + 0.5 * angle.cos()
-                return torch.lerp(torch.tensor(min_lr), torch.tensor(lr), share)
+                return torch.lerp(torch.tensor(min_lr), torch.tensor(lr), share).item()
             """,
         ),
     ],
@@ -506,6 +551,12 @@ inverse_sqrt_schedule = Exercise(
                 "never above the peak",
                 "min(1.0, math.sqrt(warmup_steps / t))",
                 "During the warm-up the rate rises in proportion to the step; yours is constant.",
+            ),
+            ("a tensor returned", f"torch.tensor({NOAM})", TENSOR),
+            (
+                "rise a step too long",
+                "min(t / (warmup_steps + 1), math.sqrt(warmup_steps / t))",
+                "The peak is reached at t = warmup_steps: divide by that number, not by one more.",
             ),
             (
                 "larger of the two",
@@ -597,7 +648,7 @@ def falling(step, lr):
 
 def warmed_curve(impl, steps, lr, warmup_steps):
     schedule = impl(functools.partial(falling, lr=lr), warmup_steps)
-    return {f"the learning rate of step {step}": schedule(step) for step in steps}
+    return told({step: schedule(step) for step in steps})
 
 
 RISE, AFTER = "schedule(0) * (step + 1) / warmup_steps", "schedule(step - warmup_steps)"
@@ -607,8 +658,25 @@ with_warmup = Exercise(
     oracle=warmup_by_table,
     forbids=NO_SCHEDULERS,
     mistakes=[
+        Mistake(
+            "one step of the warm-up too many",
+            "if step < warmup_steps:",
+            "if step <= warmup_steps:",
+            "The warm-up has warmup_steps steps, numbered from 0: step warmup_steps is the "
+            "schedule's already.",
+        ),
         *edits_of(
             RISE,
+            (
+                "towards a later rate",
+                "schedule(warmup_steps) * (step + 1) / warmup_steps",
+                "The rise leads to the schedule's first rate, that of its step 0.",
+            ),
+            (
+                "whole parts only",
+                "schedule(0) * ((step + 1) // warmup_steps)",
+                "Integer division makes every part of the way 0 but the last: use a true division.",
+            ),
             (
                 "first step at zero",
                 "schedule(0) * step / warmup_steps",
@@ -1076,6 +1144,39 @@ ReduceOnPlateau = Exercise(
             "During the cooldown the best loss is kept up to date all the same.",
         ),
         Mistake(
+            "cooldown not used up by an improvement",
+            "            self.best = loss\n            self.bad_epochs = 0\n",
+            "            self.best = loss\n            self.bad_epochs = 0\n"
+            "            return self.lr\n",
+            "Every call uses up an epoch of the cooldown, an improvement as well.",
+        ),
+        Mistake(
+            "NaN as the first best",
+            BETTER,
+            f"self.best == math.inf or {BETTER}",
+            "The first loss is taken whatever it is. If it is NaN, no later loss is smaller: a NaN "
+            "never becomes the best.",
+        ),
+        Mistake(
+            "best of zero taken for none",
+            BETTER,
+            f"(not self.best and loss == loss) or {BETTER}",
+            "A best loss of 0 counts as false, so that every later loss is better. Ask whether "
+            "there is a best loss yet, not whether it is true.",
+        ),
+        Mistake.edits_of(
+            "attribute lr not kept up to date",
+            [
+                (
+                    REDUCED,
+                    "self.kept = max(getattr(self, 'kept', self.lr) * self.factor, self.min_lr)",
+                ),
+                ("return self.lr", "return getattr(self, 'kept', self.lr)"),
+            ],
+            "What step returns is right, but the attribute lr stays as it was: it holds the rate "
+            "as it stands.",
+        ),
+        Mistake(
             "nothing returned",
             "        return self.lr",
             "",
@@ -1182,6 +1283,11 @@ NAN = float("nan")
             losses(*[1.0] * 5, factor=0.5, patience=1, threshold=0.0),
         ),
         case(
+            "of losses that begin with NaN and fall to zero",
+            watched,
+            losses(NAN, 1.0, 1.1, 0.0, 0.0, 0.0, 0.0, factor=0.5, patience=1),
+        ),
+        case(
             "of a loss that becomes NaN",
             watched,
             losses(1.0, 0.9, NAN, NAN, 0.95, NAN, factor=0.5, patience=1),
@@ -1217,7 +1323,19 @@ def test_plateau_reduces(submission, case):
             "an improvement during the cooldown",
             watched,
             losses(
-                1.0, 1.1, 1.2, 0.5, 0.8, 0.7, 0.75, 0.9, 0.6, factor=0.7, patience=1, cooldown=2
+                1.0,
+                1.1,
+                1.2,
+                0.5,
+                0.8,
+                0.7,
+                0.65,
+                0.75,
+                0.9,
+                0.6,
+                factor=0.7,
+                patience=1,
+                cooldown=2,
             ),
         ),
         case(
@@ -1237,13 +1355,23 @@ def test_plateau_minds(submission, case):
 SHAPES = [(3, 4), (4,), (2, 3, 2), ()]
 
 
+def shared(results, grads):
+    """Whether a gradient that was passed in comes back itself."""
+    return any(a is b for a in tensors_of([results]) for b in grads)
+
+
 def values_clipped(impl, grads, clip_value):
-    return {"the clipped gradients": impl(grads, clip_value)}
+    clipped = impl(grads, clip_value)
+    return {"the clipped gradients": clipped, "a result is its argument": shared(clipped, grads)}
 
 
 def norm_clipped(impl, grads, max_norm):
     clipped, total_norm = impl(grads, max_norm)
-    return {"the clipped gradients": clipped, "total_norm": total_norm}
+    return {
+        "the clipped gradients": clipped,
+        "total_norm": total_norm,
+        "a result is its argument": shared(clipped, grads),
+    }
 
 
 def gradients(make, scale=1.0, shapes=SHAPES):
@@ -1309,6 +1437,24 @@ clip_grad_value = Exercise(
             "clipped by the norm",
             "[grad * (clip_value / grad.norm()).clamp(max=1.0) for grad in grads]",
             "That is clipping by the norm; clipping by value looks at each element by itself.",
+        ),
+        (
+            "short ones handed back",
+            "[grad if (grad.abs() <= clip_value).all() else "
+            "grad.clamp(-clip_value, clip_value) for grad in grads]",
+            "Gradients with nothing to clip come back themselves. The results are to be new "
+            "tensors, all of them.",
+        ),
+        (
+            "others left out",
+            "[grads[0].clamp(-clip_value, clip_value)]",
+            "Only the first gradient comes back: the list has one for each that was passed in.",
+        ),
+        (
+            "bent smoothly",
+            "[clip_value * torch.tanh(grad / clip_value) for grad in grads]",
+            "Elements within the interval are bent, too: they keep their values, and the others "
+            "end exactly at its ends.",
         ),
         (
             "only the first",
@@ -1402,6 +1548,17 @@ clip_grad_norm = Exercise(
                 "The sum of squares is the norm's square: take its root.",
             ),
             (
+                "means of squares added up",
+                "total_norm = torch.stack([g.square().mean() for g in grads]).sum().sqrt()",
+                "Within each gradient the squares are averaged here; they are added up.",
+            ),
+            (
+                "gradients stacked",
+                "total_norm = torch.stack(list(grads)).norm()",
+                "Gradients differ in shape and cannot be stacked: take each one's norm, or make "
+                "long vectors of them first.",
+            ),
+            (
                 "mean of squares",
                 "total_norm = torch.cat([g.flatten() for g in grads]).square().mean().sqrt()",
                 "The squares are added up, not averaged: large networks have long gradients.",
@@ -1428,6 +1585,12 @@ clip_grad_norm = Exercise(
                 "NaN for zero gradients",
                 "scale = total_norm.clamp(max=max_norm) / total_norm",
                 "Where all gradients are zero, yours divides zero by zero.",
+            ),
+            (
+                "root of the factor",
+                "scale = (max_norm / total_norm).clamp(max=1.0).sqrt()",
+                "The factor is max_norm over the norm, with no root: the norm after clipping is to "
+                "be max_norm.",
             ),
             (
                 "limited from the wrong side",
@@ -1463,6 +1626,23 @@ clip_grad_norm = Exercise(
                 "clipped by value",
                 "return [g.clamp(-max_norm, max_norm) for g in grads], total_norm",
                 "That is clipping by value; here all gradients are scaled by one factor.",
+            ),
+            (
+                "short ones handed back",
+                "return [g if total_norm <= max_norm else g * scale for g in grads], total_norm",
+                "Gradients that are short enough come back themselves. The results are to be new "
+                "tensors, clipped or not.",
+            ),
+            (
+                "norm as a number",
+                "return [grad * scale for grad in grads], total_norm.item()",
+                "The norm is returned as a tensor of shape (): .item() makes a Python number of "
+                "it.",
+            ),
+            (
+                "norm of shape (1,)",
+                "return [grad * scale for grad in grads], total_norm.reshape(1)",
+                "The norm has the shape (), not (1,).",
             ),
             (
                 "norm after clipping",
