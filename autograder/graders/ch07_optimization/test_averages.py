@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from autograder.spec import Case, Exercise, Mistake, Variant, raised
+from autograder.spec.probes import tensors_of
 from autograder.spec.tables import edits_of
 
 DOUBLE, SINGLE = (torch.float64,), (torch.float32,)
@@ -167,6 +168,37 @@ exponential_average = Exercise(
             "Changing the average in place changes what you have noted down before: all entries "
             "of your list are the same tensor.",
         ),
+        Mistake.written(
+            "powers of beta divided out",
+            """
+            def exponential_average(values, beta=0.9):
+                t = torch.arange(len(values), dtype=values.dtype, device=values.device)
+                fade = (beta**t).reshape(-1, *[1] * (values.dim() - 1))
+                return (1 - beta) * fade * (values / fade).cumsum(dim=0)
+            """,
+            "Each value is divided by a power of beta, and the sum multiplied with one. In a long "
+            "sequence these powers become too small for any float: go from step to step.",
+        ),
+        Mistake(
+            "a moving mean",
+            RULE,
+            "average = values[max(0, len(averages) + 1 - round(1 / (1 - beta))) : "
+            "len(averages) + 1].mean(dim=0)",
+            "That is the plain mean of the latest values. Here every value counts, the older the "
+            "less.",
+        ),
+        Mistake.written(
+            "averaged along the last dimension",
+            """
+            def exponential_average(values, beta=0.9):
+                average, averages = torch.zeros_like(values[..., 0]), []
+                for value in values.unbind(-1):
+                    average = beta * average + (1 - beta) * value
+                    averages.append(average)
+                return torch.stack(averages, dim=-1)
+            """,
+            "Time is the first dimension; what follows it is averaged element by element.",
+        ),
         *edits_of(
             "return torch.stack(averages)",
             ("only the last", "return averages[-1]", "Asked for is the average after each value."),
@@ -232,6 +264,7 @@ exponential_average = Exercise(
         sequence_case("of numbers, with a long memory", 5, beta=0.97, dtypes=DOUBLE),
         sequence_case("by default", 6),
         sequence_case("of a single value", 1, beta=0.7),
+        sequence_case("of many numbers, with a short memory", 1200, beta=0.5),
     ],
 )
 def test_average_of_numbers(submission, case):
@@ -343,6 +376,19 @@ correct_bias = Exercise(
                 "list(averages / (1 - beta ** (1 + torch.arange(averages.size(-1)).to(averages))))",
                 "Time is the first dimension. A vector of T divisors lines up with the last one, "
                 "unless it is reshaped.",
+            ),
+            (
+                "divisors lined up with the last dimension",
+                "list(averages / (1 - beta ** (1 + torch.arange(len(averages)).to(averages))))",
+                "Time is the first dimension. A vector of T divisors lines up with the last one, "
+                "unless it is reshaped.",
+            ),
+            (
+                "divisors for matrices only",
+                "list(averages / (1 - beta ** (1 + torch.arange(len(averages)).to(averages)))"
+                ".reshape([-1] + [1] * (averages.dim() > 1)))",
+                "The divisors get one more dimension, which is right for matrices. What follows "
+                "time may have any number of them.",
             ),
             (
                 "corrections piling up",
@@ -646,6 +692,17 @@ effective_window = Exercise(
             "That is how many values a plain mean would need for the same noise, another measure.",
         ),
         (
+            "exact half-life",
+            "-0.6931471805599453 / __import__('math').log(beta)",
+            "That is the half-life. The window is the n whose 1/n is the newest value's weight.",
+        ),
+        (
+            "time to 1/e",
+            "-1 / __import__('math').log(beta)",
+            "That is how long a value takes to fade to 1/e. The window is the n whose 1/n is the "
+            "newest value's weight.",
+        ),
+        (
             "half-life",
             "0.6931471805599453 / (1 - beta)",
             "That is close to the half-life. The window is the n whose 1/n is the newest value's "
@@ -696,6 +753,21 @@ beta_from_half_life = Exercise(
             "With this β the weight has fallen to 1/e; a half-life ends at 1/2.",
         ),
         ("above 1", "2 ** (1 / steps)", "Weights fade, so β is below 1."),
+        (
+            "rate of the decay",
+            "0.6931471805599453 / steps",
+            "That is about how much is lost in a step. Asked for is the share β that is kept.",
+        ),
+        (
+            "whole steps only",
+            "0.5 ** (1 / int(steps))",
+            "The half-life need not be a whole number: do not round it.",
+        ),
+        (
+            "integer division",
+            "0.5 ** (1 // steps)",
+            "Integer division makes the exponent 0: use a true division.",
+        ),
         (
             "1 - beta returned",
             "1 - 0.5 ** (1 / steps)",
@@ -772,6 +844,17 @@ noise_factor = Exercise(
             "That is the share of the noise that is kept out; asked for is what gets through.",
         ),
         ("squared", "((1 - beta) / (1 + beta)) ** 2", "The weights are squared once."),
+        (
+            "series cut off",
+            "sum(((1 - beta) * beta**age) ** 2 for age in range(100))",
+            "The series never ends, and with a long memory a hundred terms are not nearly all of "
+            "it: use the formula for its sum.",
+        ),
+        (
+            "1 - beta left over in front",
+            "(1 - beta) ** 2 / (1 + beta)",
+            "One factor too many: 1 - β² has a factor 1 - β, which cancels against one of the two.",
+        ),
         ("half", "(1 - beta) / 2", "That is close for β near 1 only: add the series up exactly."),
     ),
     variants=[
@@ -796,7 +879,10 @@ noise_factor = Exercise(
 
 @noise_factor.test(
     points=1,
-    cases=[number_case("of a short memory", 0.15, 0.6), number_case("of a longer one", 0.75, 0.97)],
+    cases=[
+        number_case("of a short memory", 0.15, 0.6),
+        number_case("of a longer one", 0.96, 0.975),
+    ],
 )
 def test_noise(submission, case):
     """Finds how much noise gets through"""
@@ -830,11 +916,15 @@ def history(make, updates, **options):
     return {"weights": [drawn_weights(make) for _ in range(updates + 1)], **options}
 
 
-def averaged(impl, weights, asked_at=(), other=False, **options):
-    """Start with weights[0], update with each of the others, then ask for the average."""
+def averaged(impl, weights, asked_at=(), other=False, another=False, **options):
+    """Start with weights[0], update with each of the others, then ask for the average.
+
+    With ``other`` it is written into another model, with ``another`` the updates come from one.
+    """
     model = network(weights[0][0])
     set_to(model, weights[0])
     average, told = impl(model, **options), {}
+    model = network(weights[0][0]) if another else model
     for t, now in enumerate(weights[1:], start=1):
         set_to(model, now)
         average.update(model)
@@ -843,6 +933,8 @@ def averaged(impl, weights, asked_at=(), other=False, **options):
             average.copy_to(aside)
             told[f"the average after update {t}"] = weights_of_model(aside)
     told["the model before it is written to"] = weights_of_model(model)
+    kept = tensors_of(list(getattr(average, "__dict__", {}).values()))
+    told["autograd recorded an update"] = any(tensor.grad_fn is not None for tensor in kept)
     before = list(model.parameters())
     receiver = network(weights[0][0]) if other else model
     average.copy_to(receiver)
@@ -1013,6 +1105,67 @@ WeightAverage = Exercise(
             "Buffers are left alone: copy_to writes parameters only.",
         ),
         Mistake(
+            "started afresh after writing",
+            WRITTEN,
+            f"{WRITTEN}\n                average.zero_()\n            self.updates = 0",
+            "Writing the average throws it away: it stays as it is, so that it can be updated "
+            "further.",
+        ),
+        Mistake.edits_of(
+            "always updated from the first model",
+            [
+                ("        self.beta = beta\n", "        self.beta, self.model = beta, model\n"),
+                (
+                    "zip(self.averages, model.parameters(), strict=True)\n            ]",
+                    "zip(self.averages, self.model.parameters(), strict=True)\n            ]",
+                ),
+            ],
+            "update ignores the model that it is given and looks at the one from the start.",
+        ),
+        Mistake.edits_of(
+            "always written into the first model",
+            [
+                ("        self.beta = beta\n", "        self.beta, self.model = beta, model\n"),
+                (
+                    "            for average, param in zip(self.averages, model.parameters(), "
+                    "strict=True):\n",
+                    "            for average, param in zip(self.averages, self.model.parameters(), "
+                    "strict=True):\n",
+                ),
+            ],
+            "copy_to ignores the model that it is given and writes into the one from the start.",
+        ),
+        Mistake(
+            "frozen by writing",
+            WRITTEN,
+            f"{WRITTEN}\n                param.requires_grad_(False)",
+            "The model's parameters require no gradient any more: only their values are "
+            "overwritten.",
+        ),
+        Mistake.edits_of(
+            "the first weights count",
+            [
+                (
+                    "self.updates = 0\n        self.averages = [torch.zeros_like(param) for",
+                    "self.updates = 1\n        self.averages = [(1 - beta) * param.detach() for",
+                )
+            ],
+            "The weights given at the start are taken in as if by an update: nothing counts yet.",
+        ),
+        Mistake(
+            "updates recorded by autograd",
+            "        with torch.no_grad():\n            self.averages",
+            "        if True:\n            self.averages",
+            "Autograd records the updates, and the graph grows with each of them: the average "
+            "takes in the numbers alone.",
+        ),
+        Mistake(
+            "asked too early, with another error",
+            "raise RuntimeError(",
+            "raise ValueError(",
+            "Asked too early, it raises RuntimeError, and no other error.",
+        ),
+        Mistake(
             "data of the average given away",
             WRITTEN,
             "average.div_(1 - self.beta**self.updates)\n                param.data = average",
@@ -1113,6 +1266,11 @@ WeightAverage = Exercise(
             "written into another model",
             averaged,
             lambda make: history(make, 3, beta=0.6, other=True),
+        ),
+        Case(
+            "updated by another model",
+            averaged,
+            lambda make: history(make, 2, beta=0.6, another=True),
         ),
         Case("by default", averaged, lambda make: history(make, 3), dtypes=DOUBLE),
     ],
