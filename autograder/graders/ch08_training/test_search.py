@@ -6,10 +6,11 @@ The random numbers are given to the student's code, so that nothing here is a ma
 """
 
 import math
+import operator
 
 import torch
 
-from autograder.spec import Case, Exercise, raised
+from autograder.spec import Case, Exercise, Mistake, raised
 from autograder.spec.tables import slips, variants, written
 
 NAN = float("nan")
@@ -57,6 +58,26 @@ parameter_grid = Exercise(
             side by side
                 return [dict(zip(space, values)) for values in zip(*space.values())]
             That pairs the first values, then the second ones. A grid has *every* combination.
+
+            values under the names before them
+                kept = [values for values in space.values() if values]
+                    return [dict(zip(space, values)) for values in product(*kept)]
+            Where a hyperparameter has no value to try, there is no combination at all. Leaving out
+            its empty list moves the values of the others under wrong names.
+
+            an iterator for a list
+                return (dict(zip(space, values)) for values in product(*space.values()))
+            A list is asked for, which has a length and can be gone through twice: a generator has
+            neither.
+
+            equal ones taken once
+                return [dict(zip(space, v)) for v in dict.fromkeys(product(*space.values()))]
+            Values may be of any kind, lists as well: they need not be hashable, and 1 and True are
+            two values.
+
+            values as texts
+                return [dict(zip(space, map(str, v))) for v in product(*space.values())]
+            The values are to be as they were given: yours have become strings.
 
             one at a time
                 first = {name: list(values)[0] for name, values in space.items()}
@@ -127,6 +148,18 @@ parameter_grid = Exercise(
         """),
     ],
     variants=variants("""
+        by the digits of a counter
+            def parameter_grid(space):
+                total = math.prod(len(v) for v in space.values())
+                out = []
+                for k in range(total):
+                    d = {}
+                    for name, vs in space.items():
+                        k, r = divmod(k, len(vs))
+                        d[name] = vs[r]
+                    out.append(d)
+                return out
+
         a loop that grows
             def parameter_grid(space):
                 points = [{}]
@@ -164,6 +197,11 @@ parameter_grid = Exercise(
         Case("a single hyperparameter", grid, values(5, names=["lr"])),
         Case("no hyperparameter", grid, lambda _: {"space": {}}),
         Case("a hyperparameter without values", grid, values(3, 0, 2)),
+        Case(
+            "values of any kind",
+            grid,
+            lambda _: {"space": {"widths": [[64], [32, 16], []], "bias": [1, True]}},
+        ),
         Case("names not in alphabetical order", grid, values(2, 3, names=["width", "beta"])),
     ],
 )
@@ -220,6 +258,24 @@ log_uniform = Exercise(
             exponential of a linear draw
                 return torch.exp(low + u * (high - low))
             Uniform is the exponent, between the logarithms of the two ends, not between the ends.
+
+            exponential of u
+                return low + (high - low) * torch.exp(u - 1)
+            It is not u whose exponential is taken: u goes from the logarithm of one end to that of
+            the other, and the whole of it is raised.
+
+            one added before the logarithm
+                a, b = math.log1p(low), math.log1p(high)
+                    return torch.expm1(a + u * (b - a))
+            The logarithm of the value itself is uniform, not that of one plus the value.
+
+            u squared
+                return torch.exp(math.log(low) + u**2 * (math.log(high) - math.log(low)))
+            u is uniform already: squared, it prefers the low end.
+
+            one dimension only
+                return torch.exp(math.log(low) + u.flatten() * math.log(high / low))
+            u may have any shape, and the result has the same.
 
             two bases
                 return 10 ** (math.log(low) + u * (math.log(high) - math.log(low)))
@@ -327,6 +383,22 @@ beta_uniform = Exercise(
                 return low + u * (high - low)
             A β of 0.9 averages over about ten steps, 0.999 over a thousand. Drawn uniformly, β
             itself hardly ever gets near the long memories.
+
+            two bases
+                a, b = math.log10(1 - low), math.log10(1 - high)
+                    return 1 - torch.exp(a + u * (b - a))
+            The power has to undo the logarithm: to the base ten, or to the base e, in both places.
+
+            one plus beta
+                a, b = math.log(1 + low), math.log(1 + high)
+                    return 1 - torch.exp(a + u * (b - a))
+            It is 1 - β whose logarithm is uniform, not 1 + β.
+
+            ends in single precision
+                a, b = torch.tensor(1 - low).log(), torch.tensor(1 - high).log()
+                    return 1 - torch.exp(a + u * (b - a))
+            A tensor made of Python floats is float32, which costs half of their digits where u is
+            float64.
 
             logarithm of beta
                 return log_uniform(u, low, high)
@@ -483,6 +555,15 @@ sample_configurations = Exercise(
                     ):
             A row of u is a configuration, and a column a hyperparameter.
 
+            a row for each hyperparameter
+                u = u.T
+                    for column, (name, (scale, low, high)) in zip(u.T, space.items()):
+            A row of u is a configuration, and a column a hyperparameter: yours are exchanged.
+
+            single precision
+                for column, (name, (scale, low, high)) in zip(u.float().T, space.items()):
+            Something turns the random numbers into float32, which costs half of their digits.
+
             names sorted
                 for column, (name, (scale, low, high)) in zip(u.T, sorted(space.items())):
             The columns belong to the hyperparameters in the order of space.
@@ -523,6 +604,15 @@ sample_configurations = Exercise(
             On the scale "log" it is the logarithm that is uniform.
         """),
         *slips("values = beta_uniform(column, low, high)", """
+            one minus the value
+                values = 1 - beta_uniform(column, low, high)
+            The value itself is asked for: one_minus only says what is uniform.
+
+            one_minus from the other end
+                values = beta_uniform(1 - column, low, high)
+            0 becomes low and 1 becomes high, on this scale too: beta_uniform sees to the direction
+            already.
+
             linear for one_minus
                 values = low + column * (high - low)
             On the scale "one_minus" it is the logarithm of 1 - β that is uniform.
@@ -539,6 +629,10 @@ sample_configurations = Exercise(
             first configuration for all
                 return [{name: columns[name][0] for name in columns} for trial in range(len(u))]
             Each row of u gives a configuration of its own.
+
+            first row only
+                return [{n: columns[n][t] for n in columns} for t in range(min(len(u), 1))]
+            u may have many rows, and each of them gives a configuration.
 
             last configuration left out
                 return [{name: columns[name][t] for name in columns} for t in range(len(u) - 1)]
@@ -565,6 +659,26 @@ sample_configurations = Exercise(
                     ]
             The values are to be Python floats.
         """),
+        *slips("columns[name] = values.tolist()", """
+            values left as tensors
+                columns[name] = values
+            The values are to be Python floats: an element of a tensor is a tensor of shape ().
+
+            rounded values
+                columns[name] = [round(value, 4) for value in values.tolist()]
+            Nothing is rounded: a learning rate of 0.00003 would become 0.
+
+            space emptied
+                columns[name] = values.tolist()
+                    space.pop(next(iter(space)))
+            The caller's space is left unchanged: yours loses a hyperparameter.
+        """),
+        Mistake(
+            "any scale that begins with log",
+            'elif scale == "log":',
+            'elif scale.startswith("log"):',
+            '"logarithmic" is none of the three scales: it raises a ValueError.',
+        ),
         *slips("raise ValueError(", """
             unknown scale taken as linear
                 values = low + column * (high - low)
@@ -668,6 +782,17 @@ def best_expected(impl, losses, n):
     return {"expected best": impl(losses, n)}
 
 
+def best_expected_twice(impl, losses, n):
+    return {"expected best": impl(losses, n), "again": impl(losses, n)}
+
+
+def facts_of_two(outcome, _inputs):
+    first, second = outcome["expected best"], outcome["again"]
+    tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+    same = torch.equal(first, second) or bool(first.isnan().any()) if tensors else first == second
+    return {"two calls give the same": same} | ({"expected best": first} if same else {})
+
+
 def trials(count, n, ties=False):
     def draw(make):
         losses = make.uniform(count, low=0.2, high=3.0)
@@ -704,6 +829,21 @@ expected_best = Exercise(
             sort returns the values and their places: the values are wanted.
         """),
         *slips("at_least = left**n", """
+            at most as many trials as losses
+                at_least = left ** min(n, total)
+            n may be larger than the number of losses: they are drawn with replacement.
+
+            powers before the quotient
+                at_least = (left * total) ** n / torch.full_like(left, total) ** n
+            The power of a count soon exceeds what a float32 can hold, and inf / inf is NaN. Divide
+            first, then raise.
+
+            powers of whole numbers
+                counts = torch.arange(total, -1, -1, device=losses.device)
+                    at_least = (counts**n / torch.full_like(counts, total) ** n).to(losses.dtype)
+            Integers overflow without a word, and their quotient is float32. Divide first, in the
+            dtype of the losses.
+
             one trial too few
                 at_least = left ** max(n - 1, 1)
             All n trials have to miss the i best losses.
@@ -749,6 +889,19 @@ expected_best = Exercise(
                 return (ordered * (at_least[:-1] - at_least[1:])).mean()
             The weights add up to 1 already: sum the products.
 
+            the place before
+                return (ordered * (((left[:-1] * total + 1) / total) ** n - at_least[:-1])).sum()
+            The weights are one place off: the smallest loss has 1 - ((N-1)/N)^n.
+
+            density for probability
+                return (ordered * n * left[:-1] ** (n - 1) / total).sum()
+            That is the derivative of the probability. There are finitely many losses: take the
+            difference of two powers.
+
+            shape of one element
+                return (ordered * (at_least[:-1] - at_least[1:])).sum().reshape(1)
+            A tensor of shape () is asked for, and yours has an axis.
+
             a place off
                 return (ordered[1:] * (at_least[:-2] - at_least[1:-1])).sum()
             The first weight belongs to the smallest loss.
@@ -779,6 +932,13 @@ expected_best = Exercise(
         """),
     ],
     variants=variants("""
+        summed by parts
+            def expected_best(losses, n):
+                s, _ = torch.sort(losses)
+                N = s.shape[0]
+                survive = torch.arange(N - 1, 0, -1, dtype=s.dtype, device=s.device).div(N).pow(n)
+                return s[0] + (s.diff() * survive).sum()
+
         differences of powers
             def expected_best(losses, n):
                 values, _ = torch.sort(losses)
@@ -807,10 +967,11 @@ expected_best = Exercise(
 @expected_best.test(
     points=1.25,
     cases=[
-        Case("some trials of many", best_expected, trials(9, 3)),
-        Case("one trial", best_expected, trials(7, 1)),
-        Case("more trials than losses", best_expected, trials(5, 12)),
-        Case("two trials, and ties", best_expected, trials(6, 2, ties=True)),
+        Case("some trials of many", best_expected_twice, trials(9, 3), facts_of_two),
+        Case("one trial", best_expected_twice, trials(7, 1), facts_of_two),
+        Case("more trials than losses", best_expected_twice, trials(5, 12), facts_of_two),
+        Case("a long search", best_expected_twice, trials(40, 60), facts_of_two),
+        Case("two trials, and ties", best_expected_twice, trials(6, 2, ties=True), facts_of_two),
         Case("a single loss", best_expected, trials(1, 4)),
     ],
 )
@@ -849,7 +1010,13 @@ def refined_by_shares(space, best, shrink):
 
 def refined(impl, space, best, shrink):
     finer = impl(space, best, shrink)
-    return {"new space": told(finer), "the space that was passed in": told(space)}
+    kinds = sorted({type(end).__name__ for _, *ends in finer.values() for end in ends})
+    if kinds != ["float"]:
+        return {"the ends are": ", ".join(kinds)}
+    return {
+        "new space": told(finer),
+        "the space that was passed in": told(space),
+    }
 
 
 def refined_again(impl, space, best, shrink):
@@ -858,7 +1025,7 @@ def refined_again(impl, space, best, shrink):
 
 def told(space):
     return {
-        name: {"scale": scale, "low": low, "high": high}
+        name: {"scale": scale, "low": float(low), "high": float(high)}
         for name, (scale, low, high) in space.items()
     }
 
@@ -927,6 +1094,12 @@ refine = Exercise(
             The new range is shrink times as long as the old one.
         """),
         *slips(START, """
+            best where it was in proportion
+                place = forth[scale](best[name])
+                        start = place - shrink * (place - first)
+            The best value keeps its share of the way. It is to be in the middle of the new range,
+            and the range is moved where that sticks out.
+
             best at the lower end
                 start = forth[scale](best[name])
             The best value is to be in the middle of the new range.
@@ -943,6 +1116,11 @@ refine = Exercise(
             sticks out
                 start = start + 0.0
             A new range must not leave the old one: move it back inside.
+
+            one_minus sticks out
+                if scale != "one_minus":
+                            start = min(max(start, first), last - length)
+            A new range must not leave the old one, on the scale one_minus either.
 
             sticks out below
                 start = min(start, last - length)
@@ -965,6 +1143,23 @@ refine = Exercise(
             value in its middle.
         """),
         *slips(FINER, """
+            ends swapped for one_minus
+                ends = back[scale](start), back[scale](start + length)
+                        finer[name] = (scale, *(ends[::-1] if scale == "one_minus" else ends))
+            The lower end comes first on every scale: a larger 1 - β is a smaller β.
+
+            tensors for floats
+                finer[name] = (
+                            scale, torch.tensor(back[scale](start), dtype=torch.float64),
+                            torch.tensor(back[scale](start + length), dtype=torch.float64),
+                        )
+            The ends are to be Python floats.
+
+            only the first hyperparameter
+                finer[name] = (scale, back[scale](start), back[scale](start + length))
+                        break
+            Every hyperparameter of the space has a range, and each is narrowed.
+
             ends swapped
                 finer[name] = (scale, back[scale](start + length), back[scale](start))
             The lower end comes first.
@@ -998,6 +1193,31 @@ refine = Exercise(
         """),
     ],
     variants=variants("""
+        by shares of the way
+            def refine(space, best, shrink):
+                def place(scale, low, high, v):
+                    if scale == "linear":
+                        return (v - low) / (high - low)
+                    if scale == "log":
+                        return math.log(v / low) / math.log(high / low)
+                    return math.log((1 - v) / (1 - low)) / math.log((1 - high) / (1 - low))
+                def value(scale, low, high, u):
+                    if scale == "linear":
+                        return low + u * (high - low)
+                    if scale == "log":
+                        return low * (high / low) ** u
+                    return 1 - (1 - low) * ((1 - high) / (1 - low)) ** u
+                out = {}
+                for name, entry in space.items():
+                    u = place(*entry, best[name])
+                    left, right = u - shrink / 2, u + shrink / 2
+                    if left < 0:
+                        left, right = 0.0, shrink
+                    elif right > 1:
+                        left, right = 1 - shrink, 1.0
+                    out[name] = (entry[0], value(*entry, left), value(*entry, right))
+                return out
+
         branches
             def refine(space, best, shrink):
                 finer = {}
@@ -1102,20 +1322,42 @@ def halving_by_recursion(evaluate, configurations, min_budget, eta=3):
 def played(impl, floors, slopes, min_budget, **options):
     """Losses that fall, or rise, with the budget; each configuration knows its own curve."""
     configurations = [{"floor": f, "slope": s} for f, s in zip(floors, slopes, strict=True)]
+    order = [id(configuration) for configuration in configurations]
     calls = []
 
     def evaluate(configuration, budget):
+        budget = operator.index(budget)  # as range(budget) asks for
         loss = configuration["floor"] + configuration["slope"] / budget
         calls.append([loss if loss == loss else -1.0, float(budget)])
         return loss
 
     best, rounds = impl(evaluate, configurations, min_budget, **options)
+    form = form_of(rounds)
+    readable = form == "a pair of a budget and places"
     return {
-        "budgets": [int(budget) for budget, _ in rounds],
-        "places evaluated": [sorted(int(i) for i in places) for _, places in rounds],
+        "each round is": form,
+        "budgets": [int(budget) for budget, _ in rounds] if readable else None,
+        "places evaluated": [sorted(int(i) for i in places) for _, places in rounds]
+        if readable
+        else None,
         "calls of evaluate": sorted(calls, key=lambda call: (call[1], call[0])),
         "place of the best": place_of(best, configurations),
+        "configurations are left in their order": order == [id(c) for c in configurations],
     }
+
+
+def form_of(rounds):
+    """What the entries of the list of rounds are, as text."""
+    for entry in rounds:
+        if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+            return f"a {type(entry).__name__}"
+        budget, places = entry
+        if isinstance(budget, (tuple, list)) or not isinstance(places, (tuple, list, set, range)):
+            return f"a pair of a {type(budget).__name__} and a {type(places).__name__}"
+        strange = [type(i).__name__ for i in places if isinstance(i, (dict, tuple, list, str))]
+        if strange:
+            return f"a pair of a budget and a list with a {strange[0]} in it"
+    return "a pair of a budget and places"
 
 
 def place_of(best, configurations):
@@ -1125,7 +1367,7 @@ def place_of(best, configurations):
     return (same or [i for i, c in enumerate(configurations) if c == best] or [-1])[0]
 
 
-def race(count, min_budget, *, nans=0, ties=False, rising=False, **options):
+def race(count, min_budget, *, nans=0, ties=False, rising=False, crossing=False, **options):
     def draw(make):
         floors = make.uniform(count, low=-0.8, high=0.8).tolist()
         slopes = make.uniform(count, low=0.2, high=1.5).tolist()
@@ -1134,6 +1376,11 @@ def race(count, min_budget, *, nans=0, ties=False, rising=False, **options):
             slopes = make.uniform(count, low=-0.4, high=-0.1).tolist()
             blender = int(make.integers(0, count, 1).item())
             floors[blender], slopes[blender] = 1.9, -1.85 * min_budget
+        if crossing:  # what is best at first is worst from the second round on, by less
+            pace = sorted(make.uniform(count, low=0.1, high=0.9).tolist())
+            shuffled = make.permutation(count).tolist()
+            slopes = [3 * min_budget * pace[i] for i in shuffled]
+            floors = [-2 * pace[i] for i in shuffled]
         if ties:
             floors = [floors[i % 3] for i in range(count)]
             slopes = [slopes[0]] * count
@@ -1152,6 +1399,98 @@ successive_halving = Exercise(
     "successive_halving",
     oracle=halving_by_recursion,
     mistakes=[
+        *slips(RANKED, """
+            NaN wherever sorting puts it
+                ranked = sorted(left, key=lambda i: losses[i])
+            Every comparison with NaN is False, so that sorting leaves it, and its neighbours, in
+            no order at all. Give it a place yourself, behind all numbers.
+
+            later ones first, NaN too
+                ranks = {i: 0.0 if math.isnan(loss) else loss for i, loss in losses.items()}
+                        ranked = sorted(left, key=lambda i: (math.isnan(losses[i]), ranks[i], -i))
+            Of equal losses that of the earlier configuration is the better; of NaN, too.
+
+            evaluated anew for ranking
+                anew = {i: evaluate(configurations[i], budget) for i in left}
+                        ranked = sorted(left, key=lambda i: (math.isnan(losses[i]), anew[i]))
+            evaluate is expensive: call it once for each configuration and round, and keep what it
+            returns.
+        """),
+        Mistake(
+            "configurations for places",
+            "rounds.append((budget, left))",
+            "rounds.append((budget, [configurations[i] for i in left]))",
+            "A round lists the *places* of the configurations that it evaluated, since two of them "
+            "may be equal; yours lists the configurations.",
+        ),
+        Mistake(
+            "a dict for each round",
+            "rounds.append((budget, left))",
+            'rounds.append({"budget": budget, "places": left})',
+            "Each round is a pair, the budget and the places, without names.",
+        ),
+        Mistake(
+            "rounds that share a list",
+            "left = sorted(ranked",
+            "left[:] = sorted(ranked",
+            "All rounds hold one and the same list, which you go on changing: store a copy.",
+        ),
+        Mistake.edits_of(
+            "losses of all rounds added up",
+            [
+                ("rounds: list[tuple[int, list[int]]] = []", "rounds, totals = [], {}"),
+                (
+                    RANKED,
+                    "totals = {i: losses[i] + totals.get(i, 0.0) for i in left}\n        "
+                    + RANKED.replace("losses", "totals"),
+                ),
+            ],
+            "You add up the losses of all rounds. What counts is the loss of this round alone, "
+            "with this budget.",
+        ),
+        *slips(EVALUATED, """
+            equal configurations evaluated once
+                cache = {}
+                        for i in left:
+                            key = str(configurations[i])
+                            cache[key] = cache.get(key) or evaluate(configurations[i], budget)
+                        losses = {i: cache[str(configurations[i])] for i in left}
+            Two configurations may be equal, and each is evaluated: keep the losses by place, not by
+            configuration.
+
+            only what is added to the budget
+                more = budget if budget == min_budget else budget - budget // eta
+                        losses = {i: evaluate(configurations[i], more) for i in left}
+            evaluate gets the whole budget of the round, not what it has more than the one before.
+        """),
+        *slips("budget *= eta", """
+            budget by the configurations left
+                budget = min_budget * len(configurations) // len(left)
+            The budget is eta times as much in each round, whatever was lost to rounding.
+
+            a fractional budget
+                budget = budget * float(eta)
+            A budget is a whole number, which evaluate may count with: yours has become a float.
+        """),
+        Mistake(
+            "a fractional budget from the start",
+            "left, budget = list(range(len(configurations))), min_budget",
+            "left, budget = list(range(len(configurations))), float(min_budget)",
+            "A budget is a whole number, which evaluate may count with: yours has become a float.",
+        ),
+        Mistake(
+            "another default for eta",
+            "eta: int = 3",
+            "eta: int = 2",
+            "The stub's signature gives eta another default than yours.",
+        ),
+        Mistake(
+            "configurations sorted",
+            "left, budget = list(range(len(configurations))), min_budget",
+            "configurations.sort(key=str)\n"
+            "    left, budget = list(range(len(configurations))), min_budget",
+            "You sort the caller's configurations: places are those in the list as it was given.",
+        ),
         *slips(KEPT, """
             worst kept
                 left = sorted(ranked[-max(1, len(left) // eta) :])
@@ -1345,6 +1684,29 @@ successive_halving = Exercise(
         """),
     ],
     variants=variants("""
+        picked one by one
+            def successive_halving(evaluate, configurations, min_budget, eta=3):
+                def better(a, b):
+                    if math.isnan(a[0]) or math.isnan(b[0]):
+                        return (math.isnan(a[0]), a[1]) < (math.isnan(b[0]), b[1])
+                    return a < b
+                alive, budget, log = [*range(len(configurations))], min_budget, []
+                while True:
+                    log.append((budget, alive))
+                    scored = [(float(evaluate(configurations[i], budget)), i) for i in alive]
+                    if len(alive) == 1:
+                        break
+                    chosen = []
+                    for _ in range(max(1, math.floor(len(alive) / eta))):
+                        pick = scored[0]
+                        for s in scored[1:]:
+                            if better(s, pick):
+                                pick = s
+                        scored = [s for s in scored if s is not pick]
+                        chosen.append(pick[1])
+                    alive, budget = chosen, budget * eta
+                return configurations[alive[0]], log
+
         a for loop over rounds
             def successive_halving(evaluate, configurations, min_budget, eta=3):
                 alive, rounds = list(enumerate(configurations)), []
@@ -1402,6 +1764,7 @@ successive_halving = Exercise(
         Case("numbers that do not divide", played, race(23, 2, eta=4)),
         Case("halving in two", played, race(11, 3, eta=2)),
         Case("losses that rise with the budget", played, race(20, 1, eta=3, rising=True)),
+        Case("curves that cross", played, race(12, 2, eta=2, crossing=True)),
         Case("fewer configurations than eta", played, race(2, 5, eta=3)),
         Case("a single configuration", played, race(1, 4)),
     ],
