@@ -143,7 +143,7 @@ def error_gaps(
 
     Returns:
         The gaps under ``"avoidable bias"``, ``"variance"``, ``"data mismatch"`` and
-        ``"overfitting to dev"``, in the order of the chain.
+        ``"overfitting to dev"``: one for each step of the chain, from the target to the test.
     """
     return {
         "avoidable bias": train - target,

@@ -60,6 +60,18 @@ stratified_split = Exercise(
                 left = {k: math.ceil(val_fraction * labels.count(k)) for k in set(labels)}
             The number of validation examples of a class is rounded down.
 
+            classes counted from zero
+                counts = [labels.count(k) for k in range(len(set(labels)))]
+                    left = {label: 0 for label in labels}
+                    left |= {k: math.floor(val_fraction * c) for k, c in enumerate(counts)}
+            Labels are any integers, also negative ones: go through the classes that occur.
+
+            shuffled anew
+                left = {k: math.floor(val_fraction * labels.count(k)) for k in set(labels)}
+                    order = torch.randperm(len(labels)).tolist()
+            Your function shuffles by itself, so that two calls differ. order is the shuffle, and
+            nothing else is random.
+
             at least one of each class
                 left = {k: max(1, math.floor(val_fraction * labels.count(k))) for k in set(labels)}
             A class that is too small for one validation example gets none: round down.
@@ -107,6 +119,10 @@ stratified_split = Exercise(
             Each class gives one example too few.
         """),
         *slips(PARTS, """
+            labels for numbers
+                return [labels[i] for i in train], [labels[i] for i in val]
+            The numbers of the examples are asked for, not their labels.
+
             sets swapped
                 return val, train
             The training set is returned first.
@@ -239,7 +255,33 @@ group_split = Exercise(
     "group_split",
     oracle=split_by_running_sizes,
     mistakes=[
+        Mistake.edits_of(
+            "the group after the last one",
+            [
+                (f"        {ENOUGH}\n            break\n        chosen.add(group)\n",
+                 f"        chosen.add(group)\n        {ENOUGH}\n            break\n"),
+            ],
+            "You look at the number after a group was chosen but before it is counted: so one "
+            "group more than needed is taken.",
+        ),
+        Mistake(
+            "groups taken for small numbers",
+            SIZE,
+            "size += int(torch.bincount(torch.tensor(groups))[group])",
+            "A group may be called by a name, or anything else that can be compared: do not "
+            "make a tensor of the groups.",
+        ),
         *slips(ENOUGH, """
+            number rounded down
+                if size >= math.floor(val_fraction * len(groups)):
+            Nothing is rounded here: groups are taken as long as validation holds fewer than
+            val_fraction · n examples, whole number or not.
+
+            number rounded to the nearest
+                if size >= round(val_fraction * len(groups)):
+            Nothing is rounded here: groups are taken as long as validation holds fewer than
+            val_fraction · n examples, whole number or not.
+
             counted in groups
                 if len(chosen) >= val_fraction * len(order):
             Groups differ in size: it is the examples in validation that are counted.
@@ -386,6 +428,7 @@ group_split = Exercise(
         Case("a large group that comes first", split, grouped(0.2, 9, 2, 3, 4)),
         Case("groups that have names", split, grouped(0.3, 1, 3, 2, 6, names=[*"cabd"])),
         Case("no validation", split, grouped(0.0, 2, 4, 3)),
+        Case("every example a group", split, grouped(0.31, *[1] * 7)),
         Case("many groups of one or two", split, grouped(0.35, 1, 2, 1, 1, 2, 2, 1)),
     ],
 )
@@ -444,6 +487,19 @@ bias_variance = Exercise(
             Bias is what remains when the accidents of single training sets are averaged away.
         """),
         *slips(BIAS, """
+            one bias for each point
+                bias_squared = (centre - truth).square()
+                    return bias_squared, (predictions - centre).square().mean(dim=0)
+            Both are averaged over the points: a tensor of shape () each.
+
+            bias with its sign
+                bias_squared = (centre - truth).mean()
+            The bias is not squared: at some points it is positive, at others negative, and cancels.
+
+            squared twice
+                bias_squared = (centre - truth).square().square().mean()
+            The bias is squared once, then averaged over the points.
+
             bias not squared
                 bias_squared = (centre - truth).abs().mean()
             It is the square of the bias that adds up with the variance.
@@ -594,6 +650,9 @@ def curve(impl, x_train, y_train, x_val, y_val, sizes):
         return lambda inputs: inputs @ w
 
     train_losses, val_losses = impl(fit, lopsided, x_train, y_train, x_val, y_val, sizes)
+    kinds = {type(losses).__name__ for losses in (train_losses, val_losses)}
+    if kinds & {"list", "tuple"}:
+        return {"the losses are given as": ", ".join(sorted(kinds))}
     return {
         "training losses": train_losses.detach(),
         "validation losses": val_losses.detach(),
@@ -627,6 +686,36 @@ learning_curve = Exercise(
     "learning_curve",
     oracle=curve_from_the_end,
     mistakes=[
+        Mistake.edits_of(
+            "predictions and targets exchanged in both",
+            [
+                (TRAIN_LOSS, TRAIN_LOSS.replace("model(x_train[:m]), y_train[:m]",
+                                                "y_train[:m], model(x_train[:m])")),
+                (VAL_LOSS, VAL_LOSS.replace("model(x_val), y_val", "y_val, model(x_val)")),
+            ],
+            "loss_fn takes the predictions first, then the targets: not every loss is symmetric.",
+        ),
+        Mistake.edits_of(
+            "the last examples in both places",
+            [
+                (FIT, "model = fit(x_train[-m:], y_train[-m:])"),
+                (TRAIN_LOSS, "train_losses.append(loss_fn(model(x_train[-m:]), y_train[-m:]))"),
+            ],
+            "The first m examples are taken, not the last m.",
+        ),
+        Mistake(
+            "lists for tensors",
+            CURVES,
+            "return train_losses, val_losses",
+            "Each of the two is a tensor of shape (len(sizes),), not a list of losses.",
+        ),
+        Mistake(
+            "fitted again for validation",
+            VAL_LOSS,
+            "val_losses.append(loss_fn(fit(x_train[:m], y_train[:m])(x_val), y_val))",
+            "A model is fitted anew for the validation loss. For each size one model is fitted, "
+            "once, and both losses are its own.",
+        ),
         *slips(FIT, """
             fitted to everything
                 model = fit(x_train, y_train)
@@ -652,6 +741,18 @@ learning_curve = Exercise(
             fitted to both sets
                 model = fit(torch.cat([x_train[:m], x_val]), torch.cat([y_train[:m], y_val]))
             A model that has seen the validation set cannot be judged by it.
+
+            one example too many
+                m = min(m + 1, len(x_train))
+                        model = fit(x_train[:m], y_train[:m])
+            Everything of size m is about the first m examples: yours has one more.
+
+            only what is new
+                start = sizes[len(train_losses) - 1] if train_losses else 0
+                        start = start if start < m else 0
+                        model = fit(x_train[start:m], y_train[start:m])
+            Each size has a model of its own, fitted to all of the first m examples: not only to
+            those that are new since the size before.
 
             fitted once for the largest size
                 model = fit(x_train[: max(sizes)], y_train[: max(sizes)])
@@ -804,7 +905,10 @@ def gaps_by_pairs(target, train, train_dev, dev, test):
 
 
 def gaps(impl, **errors):
-    return impl(**errors)
+    found = impl(**errors)
+    if not isinstance(found, dict):
+        return {"the result is a dict": False}
+    return found
 
 
 def errors_of(*, falling=False):
@@ -836,7 +940,32 @@ error_gaps = Exercise(
                 dev - target,
             The avoidable bias shows on the training set already.
         """),
+        Mistake.edits_of(
+            "names with underscores",
+            [
+                ('"avoidable bias": ', '"avoidable_bias": '),
+                ('"data mismatch": ', '"data_mismatch": '),
+                ('"overfitting to dev": ', '"overfitting_to_dev": '),
+            ],
+            "The gaps have the names that the docstring gives, with spaces in them.",
+        ),
+        Mistake(
+            "values without names",
+            '        "overfitting to dev": test - dev,\n    }',
+            '        "overfitting to dev": test - dev,\n    }.values()',
+            "A dict is asked for, in which each gap stands under its name.",
+        ),
+        Mistake(
+            "rounded to hundredths",
+            "train - target,",
+            "round(train - target, 2),",
+            "A gap is rounded: return it as it is.",
+        ),
         *slips("train_dev - train,", """
+            variance relative to the training error
+                (train_dev - train) / train,
+            Each gap is a difference of errors, not a ratio.
+
             variance up to the dev set
                 dev - train,
             A part of that is due to the data being of another kind: held-out examples of the
@@ -1012,6 +1141,7 @@ def stopped(impl, losses, states, **options):
         path[f"best_loss after epoch {t}"] = watch.best_loss
         path[f"best_epoch after epoch {t}"] = watch.best_epoch
         path[f"model after epoch {t}"] = state(model)
+        path[f"mode after epoch {t}"] = "training" if model.training else "evaluation"
         if isinstance(stop, bool) and stop:
             break
     put(states[-1], model)
@@ -1033,8 +1163,10 @@ def nothing_to_restore(impl, x):
             watch.step(loss, model)
         watch.restore(model)
 
-    fresh = impl()
+    fresh, never = impl(), impl(patience=3)
+    model = nn.Linear(2, 1).to(x)
     return {
+        "stop, after each of three NaN": [never.step(NAN, model) for _ in range(3)],
         "best_epoch before the first epoch": fresh.best_epoch,
         "best_loss before the first epoch": fresh.best_loss,
         "before the first epoch": raised(lambda: restored([]), RuntimeError),
@@ -1091,6 +1223,64 @@ EarlyStopping = Exercise(
                 if self.best_epoch is None or val_loss > self.best_loss + self.min_delta:
             It is a loss: smaller is better.
         """),
+        *slips(STOP, """
+            only after a first improvement
+                return self.best_epoch is not None and self.bad_epochs >= self.patience
+            patience counts from the first epoch on: training that never improves is to stop too.
+
+            nothing returned while training goes on
+                if self.bad_epochs >= self.patience:
+                            return True
+            Before training is to stop, step returns False; yours returns None there.
+
+            a number for a bool
+                return int(self.bad_epochs >= self.patience)
+            step returns True or False, a Python bool; yours returns a number.
+
+            model put back by step
+                if self.bad_epochs >= self.patience and self.best_epoch is not None:
+                            self.restore(model)
+                        return self.bad_epochs >= self.patience
+            step leaves the model as it is. Whoever calls it decides whether to restore.
+
+            model put into evaluation mode
+                model.eval()
+                        return self.bad_epochs >= self.patience
+            step leaves the model unchanged, its mode too: training goes on after it.
+
+            state of the last epoch
+                self.best_state = copy.deepcopy(model.state_dict())
+                        return self.bad_epochs >= self.patience
+            The state is remembered at every epoch. It is that of the last improvement which is to
+            come back.
+
+            best loss lowered without an improvement
+                self.best_loss = min(self.best_loss, val_loss)
+                        return self.bad_epochs >= self.patience
+            best_loss is that of the last improvement: a loss that is lower by too little leaves
+            it alone.
+        """),
+        *slips(BACK, """
+            restored once only
+                model.load_state_dict(self.best_state)
+                        self.best_epoch = None
+            The remembered state is given away by the first restore. It can be called more than
+            once.
+
+            remembered tensors handed to the model
+                model.load_state_dict(self.best_state, assign=True)
+            The model gets the remembered tensors themselves, which training then changes; and its
+            parameters become other objects. Copy the values into the tensors that it has.
+        """),
+        Mistake.edits_of(
+            "no best loss at first",
+            [
+                ("self.best_loss = math.inf", "self.best_loss = None"),
+                (BETTER, BETTER.replace("if ", "if self.best_loss is None or ")),
+            ],
+            "Before the first improvement best_loss is infinite, not None: then the first epoch "
+            "needs no case of its own, and a NaN cannot slip in.",
+        ),
         *slips("self.best_loss = val_loss", """
             best loss not remembered
                 self.best_loss = math.inf
@@ -1250,6 +1440,33 @@ EarlyStopping = Exercise(
         """),
     ],
     variants=variants("""
+        a dataclass that counts down
+            from dataclasses import dataclass, field
+            @dataclass
+            class EarlyStopping:
+                patience: int = 10
+                min_delta: float = 0.0
+                best_loss: float = field(default=math.inf, init=False)
+                best_epoch: int | None = field(default=None, init=False)
+                epochs: int = field(default=0, init=False)
+                left: int = field(default=0, init=False)
+                def __post_init__(self):
+                    self.left = self.patience
+                def step(self, val_loss, model):
+                    epoch, self.epochs = self.epochs, self.epochs + 1
+                    if val_loss < self.best_loss - self.min_delta:
+                        self.best_loss, self.best_epoch, self.left = val_loss, epoch, self.patience
+                        self.memory = [t.clone() for t in (*model.parameters(), *model.buffers())]
+                    else:
+                        self.left -= 1
+                    return self.left <= 0
+                def restore(self, model):
+                    if not hasattr(self, "memory"):
+                        raise RuntimeError("nothing remembered")
+                    with torch.no_grad():
+                        for now, then in zip((*model.parameters(), *model.buffers()), self.memory):
+                            now.copy_(then)
+
         clones in a dict, copied back
             class EarlyStopping:
                 def __init__(self, patience=10, min_delta=0.0):
@@ -1431,7 +1648,7 @@ class Shared(nn.Module):
 
 
 def built(values, kind):
-    model = Shared() if kind == "shared" else nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2))
+    model = Shared() if kind == "shared" else nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 1))
     model.to(values)
     start = 0
     with torch.no_grad():
@@ -1452,12 +1669,26 @@ def penalty(impl, values, weight_decay, kind):
     }
 
 
+def penalty_of_frozen(impl, values, weight_decay, kind, frozen):
+    model = built(values, kind)
+    for name, p in model.named_parameters():
+        p.requires_grad_(name not in frozen)
+    return {"penalty": impl(model, weight_decay).detach()}
+
+
 def sorted_into_groups(impl, values, weight_decay, kind, frozen):
     model = built(values, kind)
     for name, p in model.named_parameters():
         p.requires_grad_(name not in frozen)
     groups = impl(model, weight_decay)
+    kinds = [type(group).__name__ for group in groups]
+    if kinds != ["dict"] * len(kinds):
+        return {"the groups are": ", ".join(kinds)}
     lists = [isinstance(group["params"], list) for group in groups]
+    held = {type(p).__name__ for group, is_list in zip(groups, lists, strict=True) if is_list
+            for p in group["params"] if not isinstance(p, torch.Tensor)}  # fmt: skip
+    if held:
+        return {"the groups hold": ", ".join(sorted(held))}
     optimizer = torch.optim.SGD(groups, lr=0.5, weight_decay=0.9)
     name_of = {id(p): name for name, p in model.named_parameters()}
     told: dict[str, Any] = {"the groups hold lists": lists}
@@ -1469,9 +1700,10 @@ def sorted_into_groups(impl, values, weight_decay, kind, frozen):
     return told
 
 
-def penalised(kind, weight_decay=0.3, frozen=None):
+def penalised(kind, weight_decay=0.3, frozen=None, same=False):
     def draw(make):
-        inputs = {"values": make.away_from_zero(150), "weight_decay": weight_decay, "kind": kind}
+        values = make.away_from_zero(1).expand(150).clone() if same else make.away_from_zero(150)
+        inputs = {"values": values, "weight_decay": weight_decay, "kind": kind}
         return inputs if frozen is None else {**inputs, "frozen": list(frozen)}
 
     return draw
@@ -1485,6 +1717,30 @@ l2_penalty = Exercise(
     oracle=penalty_by_vector,
     mistakes=[
         *slips(SQUARES, """
+            frozen weights left out
+                squares = [
+                        p.square().sum() for p in model.parameters()
+                        if p.ndim >= 2 and p.requires_grad
+                    ]
+            A weight that is not trained at the moment belongs to the penalty all the same: all
+            parameters of two or more dimensions do.
+
+            dimensions of size one not counted
+                squares = [p.square().sum() for p in model.parameters() if p.squeeze().ndim >= 2]
+            A weight for a single output has two dimensions as well, one of them of size 1.
+
+            more than one element
+                squares = [p.square().sum() for p in model.parameters() if p.numel() > 1]
+            It is the number of dimensions that tells a weight, not that of its elements.
+
+            only the outermost layers
+                squares = [
+                        m.weight.square().sum() for m in model.children()
+                        if hasattr(m, "weight") and m.weight.ndim >= 2
+                    ]
+            Weights may be anywhere: in layers inside of layers, under other names, and in the model
+            itself.
+
             biases penalised
                 squares = [p.square().sum() for p in model.parameters()]
             Parameters of one dimension, such as biases and the scales of batch norm, are not
@@ -1604,6 +1860,11 @@ l2_penalty = Exercise(
     cases=[
         Case("two linear layers", penalty, penalised("plain")),
         Case("layers of every kind", penalty, penalised("shared", weight_decay=1.7)),
+        Case(
+            "a weight that is frozen",
+            penalty_of_frozen,
+            penalised("shared", frozen=["conv.weight"]),
+        ),
     ],
 )
 def test_l2_penalty_sums_the_squares(submission, case):
@@ -1636,7 +1897,46 @@ decay_groups = Exercise(
     "decay_groups",
     oracle=groups_by_name,
     mistakes=[
+        Mistake(
+            "frozen ones kept among the others",
+            SECOND,
+            SECOND.replace("in trained", "in model.parameters()"),
+            "A parameter that requires no gradient is in neither of the groups: yours is in the "
+            "second.",
+        ),
+        Mistake.edits_of(
+            "convolutions among the others",
+            [(FIRST, FIRST.replace(">= 2", "== 2")), (SECOND, SECOND.replace("< 2", "!= 2"))],
+            "The weight of a convolution has more than two dimensions, and decays.",
+        ),
+        Mistake(
+            "names for parameters",
+            FIRST,
+            FIRST.replace("p for p in trained", "n for n, p in model.named_parameters()"),
+            "The groups hold the parameters themselves, not their names.",
+        ),
+        Mistake(
+            "data for parameters",
+            FIRST,
+            FIRST.replace("[p for", "[p.data for"),
+            "p.data is another tensor, without a gradient: the optimizer has to get the model's "
+            "own parameters.",
+        ),
+        Mistake(
+            "a list for the first group",
+            FIRST,
+            "[p for p in trained if p.ndim >= 2],",
+            "Each group is a dict: the list of parameters stands under params, beside the decay.",
+        ),
         *slips(TRAINED, """
+            equal ones taken for shared ones
+                every = list(model.parameters())
+                    trained = [
+                        p for i, p in enumerate(every)
+                        if p.requires_grad and not any(torch.equal(p, q) for q in every[:i])
+                    ]
+            Two parameters with equal values are two parameters: shared is what is the same object.
+
             frozen parameters included
                 trained = list(model.parameters())
             A parameter that requires no gradient is left out.
@@ -1777,6 +2077,17 @@ decay_groups = Exercise(
         """),
     ],
     variants=variants("""
+        through the modules, each parameter once
+            def decay_groups(model, weight_decay):
+                groups = [{"params": [], "weight_decay": decay} for decay in (weight_decay, 0.0)]
+                seen = set()
+                for module in model.modules():
+                    for p in module._parameters.values():
+                        if p is None or id(p) in seen or not p.requires_grad: continue
+                        seen.add(id(p))
+                        groups[0 if p.dim() >= 2 else 1]["params"].append(p)
+                return groups
+
         one loop
             def decay_groups(model, weight_decay):
                 decaying, others = [], []
@@ -1816,6 +2127,11 @@ decay_groups = Exercise(
     points=1,
     cases=[
         Case("two linear layers", sorted_into_groups, penalised("plain", frozen=[])),
+        Case(
+            "parameters with equal values",
+            sorted_into_groups,
+            penalised("shared", 0.4, frozen=[], same=True),
+        ),
         Case("layers of every kind", sorted_into_groups, penalised("shared", 0.05, frozen=[])),
         Case(
             "layers that are frozen",
