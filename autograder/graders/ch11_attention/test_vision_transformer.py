@@ -61,8 +61,9 @@ def through(impl, sizes, weights, x, training=True):
 def backward_through(impl, sizes, weights, x, names, cotangent):
     module = load_weights(impl(**sizes), weights)
     parameters = dict(module.named_parameters())
-    found = gradients(module(x), [parameters[name] for name in names], cotangent)
-    return {f"gradient of {n}": g for n, g in zip(names, found, strict=True)}
+    leaf = x.detach().clone().requires_grad_()
+    found = gradients(module(leaf), [leaf, *(parameters[name] for name in names)], cotangent)
+    return {f"gradient of {n}": g for n, g in zip(("the input", *names), found, strict=True)}
 
 
 def draw(make, shapes):
@@ -115,6 +116,11 @@ def patchify_by_unfold(images, patch_size):
 def cut_a_view(impl, images, patch_size):
     """Channels last, as images come from a file, seen channels first."""
     return impl(images.permute(0, 3, 1, 2), patch_size)
+
+
+def cut_backward(impl, images, patch_size, cotangent):
+    leaf = images.detach().clone().requires_grad_()
+    return {"gradient of the images": gradients(impl(leaf, patch_size), [leaf], cotangent)[0]}
 
 
 def refuses(impl, images, sizes):
@@ -275,6 +281,19 @@ patchify = Exercise(
             ),
         ),
         Mistake(
+            "a single patch refused",
+            FITS,
+            FITS.replace(":", " or height == patch_size:"),
+            "An image as large as a single patch is refused; it has one patch.",
+        ),
+        Mistake(
+            "cut from the graph",
+            CUT,
+            CUT.replace("images.", "images.detach()."),
+            "The numbers are right, but no gradient passes back to the images: detach, data and "
+            "NumPy cut the graph.",
+        ),
+        Mistake(
             "as many columns of patches as rows",
             "rows, columns = height // patch_size, width // patch_size",
             "rows = columns = height // patch_size",
@@ -344,6 +363,15 @@ patchify = Exercise(
             lambda make: {"images": make.normal(2, 3, 8, 12), "patch_size": 4},
         ),
         Case(
+            "the way back",
+            cut_backward,
+            lambda make: {
+                "images": make.normal(2, 3, 4, 6),
+                "patch_size": 2,
+                "cotangent": make.normal(2, 6, 12),
+            },
+        ),
+        Case(
             "images taller than wide",
             plain,
             lambda make: {"images": make.normal(3, 2, 15, 6), "patch_size": 3},
@@ -386,6 +414,7 @@ def test_cuts_patches(submission, case):
                     (4, 9, 6),
                     (8, 9, 4),
                     (6, 6, 3),
+                    (4, 4, 4),
                 ],
             },
         )
@@ -471,6 +500,12 @@ PatchEmbedding = Exercise(
                 "bias left out",
                 f"({PROJECTED} - self.projection.bias)",
                 "The bias of the projection has no effect.",
+            ),
+            (
+                "images cut from the graph",
+                "self.projection(patchify(images.detach(), self.patch_size))",
+                "The numbers are right, but no gradient passes back to the images: they are "
+                "detached on the way.",
             ),
             (
                 "a mere reshape instead of patches",
@@ -592,6 +627,16 @@ def test_patch_embedding_parameters(submission, case):
         case_of("images of several channels", through, lambda m: patches_of(m, (2, 3, 8, 12), 4)),
         case_of("square images", through, lambda m: patches_of(m, (2, 2, 6, 6), 2, d_model=9)),
         case_of("one image", through, lambda make: patches_of(make, (1, 1, 9, 6), 3)),
+        case_of(
+            "gradients",
+            backward_through,
+            lambda make: dict(
+                **patches_of(make, (2, 2, 6, 4), 2),
+                names=["projection.weight", "projection.bias"],
+                cotangent=make.normal(2, 6, 5),
+            ),
+            loosen=100.0,
+        ),
     ],
 )
 def test_embeds_patches(submission, case):
@@ -699,6 +744,24 @@ ViTEmbedding = Exercise(
                 "+ self.positions[:, :-1]], dim=1)\n        )",
                 "The patches get the positions of the places before them: the first position is "
                 "the class token's.",
+            ),
+            (
+                "positions cut from the graph",
+                f"self.dropout({SUM.replace('self.positions', 'self.positions.detach()')})",
+                "The positions are added, but detached: no gradient reaches them, so that they "
+                "stay the noise that they began as.",
+            ),
+            (
+                "class token cut from the graph",
+                f"self.dropout({SUM.replace('class_token', 'class_token.detach()')})",
+                "The class token is detached: no gradient reaches it, so that it could not be "
+                "learned.",
+            ),
+            (
+                "patches cut from the graph",
+                f"self.dropout({SUM.replace('patches]', 'patches.detach()]')})",
+                "The embedded patches are detached: no gradient reaches their projection, so that "
+                "it could not be learned.",
             ),
             (
                 "positions multiplied",
@@ -1087,6 +1150,12 @@ ViTBlock = Exercise(
                 "The GELU comes before W_1; it belongs between W_1 and W_2.",
             ),
             (
+                "the MLP's input cut from the graph",
+                HIDDEN.replace("(x)", "(x.detach())"),
+                "What the MLP reads is detached: through the MLP no gradient passes back to the "
+                "attention.",
+            ),
+            (
                 "the MLP's input not normalised",
                 "nn.functional.gelu(self.W_1(x))",
                 "The MLP reads x itself; it should read what norm_2 makes of it.",
@@ -1111,6 +1180,12 @@ ViTBlock = Exercise(
         ),
         *edits_of(
             ATTENDED,
+            (
+                "the attention's input cut from the graph",
+                "z = z.detach()\n        " + ATTENDED,
+                "What the attention reads is detached: through the attention no gradient passes "
+                "back to norm_1 and x.",
+            ),
             (
                 "the attention's input not normalised",
                 "attended, _ = self.attention(x, x, x)",
@@ -1150,6 +1225,12 @@ ViTBlock = Exercise(
         *edits_of(
             FIRST,
             (
+                "the residual around the attention cut from the graph",
+                "x = x.detach() + self.dropout(attended)",
+                "x is detached before it is added to what the attention returns. The way of x is "
+                "the one by which gradients reach the blocks before.",
+            ),
+            (
                 "no residual around the attention",
                 "x = self.dropout(attended)",
                 "x is not added to what the attention returns.",
@@ -1183,6 +1264,12 @@ ViTBlock = Exercise(
         ),
         *edits_of(
             SECOND,
+            (
+                "the residual around the MLP cut from the graph",
+                "y: Tensor = x.detach() + self.dropout(self.W_2(hidden))",
+                "x is detached before it is added to what the MLP returns. The way of x is the one "
+                "by which gradients reach what comes before.",
+            ),
             (
                 "no residual around the MLP",
                 "y: Tensor = self.dropout(self.W_2(hidden))",
@@ -1570,6 +1657,25 @@ VisionTransformer = Exercise(
             ),
         ),
         Mistake(
+            "the embedding cut from the graph",
+            "x = self.embedding(images)",
+            "x = self.embedding(images).detach()",
+            "The embedded sequence is detached: no gradient reaches class token, positions and "
+            "projection, so that they could not be learned.",
+        ),
+        Mistake(
+            "the last block skipped",
+            "for block in self.blocks:",
+            "for block in self.blocks[:-1]:",
+            "The last block is not used.",
+        ),
+        Mistake(
+            "another epsilon",
+            "self.norm = nn.LayerNorm(d_model)",
+            "self.norm = nn.LayerNorm(d_model, eps=1e-6)",
+            "The last norm's epsilon is not PyTorch's default.",
+        ),
+        Mistake(
             "blocks in a plain list",
             "nn.ModuleList(",
             "list(",
@@ -1589,6 +1695,12 @@ VisionTransformer = Exercise(
                 "            first = x if block is self.blocks[0] else first\n"
                 "            x = block(first)\n",
                 "Only the last block counts: each should read what the one before it returned.",
+            ),
+            (
+                "blocks cut from the graph",
+                "            x = block(x).detach()\n",
+                "What a block returns is detached: no gradient passes back beyond the last block, "
+                "so that those before it could not be learned.",
             ),
             (
                 "a residual around the blocks",
@@ -1745,6 +1857,16 @@ def test_vision_transformer_parameters(submission, case):
         case_of("large patches", through, lambda m: whole(m, side=8, patch_size=4, channels=3)),
         case_of("everything dropped", through, lambda make: whole(make, p=1.0)),
         case_of("evaluation mode", through, lambda make: whole(make, p=0.6, training=False)),
+        case_of(
+            "gradients",
+            backward_through,
+            lambda make: whole(
+                make,
+                names=["embedding.class_token", "blocks.0.W_1.weight", "head.weight"],
+                cotangent=make.normal(3, 7),
+            ),
+            loosen=100.0,
+        ),
     ],
 )
 def test_classifies_by_the_class_token(submission, case):
