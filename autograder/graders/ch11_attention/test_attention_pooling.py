@@ -89,6 +89,21 @@ nadaraya_watson = Exercise(
     "nadaraya_watson",
     oracle=regression_by_densities,
     mistakes=[
+        *edits(
+            [
+                (
+                    f"no gradient for the {name}",
+                    where,
+                    where.replace(name, f"{name}.detach()"),
+                    f"No gradient reaches the {name}: they are detached on the way.",
+                )
+                for name, where in (
+                    ("queries", DIFFERENCES),
+                    ("keys", DIFFERENCES),
+                    ("values", "weights @ values"),
+                )
+            ]
+        ),
         *slips(
             SQUARED,
             """
@@ -111,6 +126,11 @@ nadaraya_watson = Exercise(
             only the first feature
                 differences.square()[..., 0]
             All features take part in the distance: right for one feature only.
+
+            the distance over the bandwidth
+                2 * bandwidth * differences.square().sum(dim=-1).add(1e-30).sqrt()
+            The weights fall with the distance itself. A Gaussian kernel takes the square of the
+            distance, over twice the square of the bandwidth.
 
             rooted and squared again
                 differences.square().sum(dim=-1).sqrt().square()
@@ -484,6 +504,12 @@ masked_softmax = Exercise(
                 "    return torch.softmax(scores + ~mask * -1e9, dim=-1)",
                 "Where everything is masked, all scores of a row are lowered by the same number, "
                 "which a softmax does not notice. Such a row should get zeros.",
+            ),
+            (
+                "cut from the graph",
+                MASKED.replace("scores.masked_fill", "scores.detach().masked_fill"),
+                "Under a mask no gradient passes back: the scores are detached, so that what made "
+                "them could not be learned.",
             ),
             (
                 "the mask's shape taken for that of the scores",
@@ -1185,6 +1211,18 @@ additive_scores = Exercise(
                     "The keys have a projection of their own, W_k.",
                 ),
                 (
+                    "query cut from the graph",
+                    FROM_QUERY,
+                    "(query.detach() @ W_q.T).unsqueeze(-2)",
+                    "No gradient reaches the query: it is detached on the way.",
+                ),
+                (
+                    "key cut from the graph",
+                    FROM_KEY,
+                    "(key.detach() @ W_k.T).unsqueeze(-3)",
+                    "No gradient reaches the key: it is detached on the way.",
+                ),
+                (
                     "the query made float32",
                     FROM_QUERY,
                     "(query.float() @ W_q.T).unsqueeze(-2)",
@@ -1414,6 +1452,12 @@ AdditiveAttention = Exercise(
                         scores = additive_scores(query, key, W_q, self.W_k.weight, w_v)
             No gradient reaches W_q: data cuts the graph, and so it could not be learned.
 
+            w_v cut from the graph
+                scores = additive_scores(
+                            query, key, self.W_q.weight, self.W_k.weight, w_v.detach()
+                        )
+            No gradient reaches w_v: it is detached, and so it could not be learned.
+
             W_q and W_k cut from the graph
                 W_q, W_k = self.W_q.weight.data, self.W_k.weight.data
                         scores = additive_scores(query, key, W_q, W_k, w_v)
@@ -1532,6 +1576,11 @@ AdditiveAttention = Exercise(
             keys averaged
                 return weights @ key, weights
             The keys are averaged; what a query gets is an average of the values.
+
+            values cut from the graph
+                return weights @ value.detach(), weights
+            No gradient reaches the values: they are detached, so that what made them could not be
+            learned.
 
             weights cut from the graph
                 return weights.detach() @ value, weights
