@@ -566,6 +566,12 @@ LearnedPositions = Exercise(
                 positions = (torch.arange(start, end, device=x.device) + 1) % max_len
             Positions are counted from 0: row 0 of the table is that of the first one.
 
+            positions over the batch where the sizes fit
+                positions = torch.arange(start, end, device=x.device)
+                        positions = positions[:, None] if x.size(0) == x.size(1) else positions
+            Where there are as many sequences as positions, the positions run over the batch. They
+            run along the sequence.
+
             positions run over the batch
                 positions = torch.arange(start, start + x.size(0), device=x.device)[:, None]
             The positions run along the sequence, the second dimension, not along the batch.
@@ -614,6 +620,14 @@ LearnedPositions = Exercise(
             averaged
                 return (x + vectors) / 2
             The vectors are added to x; nothing is divided.
+
+            x cut from the graph
+                return x.detach() + vectors
+            No gradient passes back to x: it is detached, so that what made it could not be learned.
+
+            the table scaled
+                return x + 0.02 * vectors
+            The vectors are added as they stand in the table, without a factor.
 
             table cut from the graph
                 return x + vectors.detach()
@@ -736,6 +750,7 @@ LearnedPositions = Exercise(
         case("up to the last position", marked, lambda make: sequence(make, start=5)),
         case("one new element", marked, lambda make: sequence(make, length=1, start=6)),
         case("as long as the table", marked, lambda make: sequence(make, length=9)),
+        case("as many sequences as positions", marked, lambda make: sequence(make, batch=4)),
     ],
 )
 def test_adds_the_vectors(submission, case):
@@ -961,6 +976,10 @@ apply_rotary = Exercise(
             one position too far
                 angles = (positions + 1).to(x.dtype).unsqueeze(-1) / base**exponents
             An element at position 0 is not rotated at all; yours is, by one step.
+
+            negative positions cut off
+                angles = positions.clamp(min=0).to(x.dtype).unsqueeze(-1) / base**exponents
+            Positions may be negative, and turn the other way; yours are cut off at 0.
 
             fractions cut off
                 angles = positions.long().to(x.dtype).unsqueeze(-1) / base**exponents
@@ -1346,6 +1365,25 @@ RotarySelfAttention = Exercise(
                     "k = split_heads(self.W_k(x), self.num_heads)",
                     "The inputs are rotated before they are projected, and the projections undo "
                     "what makes the score depend on the distance. Rotate queries and keys.",
+                ),
+                (
+                    "values cut from what they are made of",
+                    TURN_Q,
+                    f"{TURN_K}\n        v = split_heads(self.W_v(x.detach()), self.num_heads)",
+                    "No gradient passes through the values to x: it is detached, so that what made "
+                    "it could not be learned.",
+                ),
+                (
+                    "queries cut from the graph",
+                    "q = apply_rotary(q.detach(), positions, self.base)",
+                    TURN_K,
+                    "No gradient reaches W_q: the queries are detached.",
+                ),
+                (
+                    "keys cut from the graph",
+                    TURN_Q,
+                    "k = apply_rotary(k.detach(), positions, self.base)",
+                    "No gradient reaches W_k: the keys are detached.",
                 ),
                 (
                     "values rotated as well",
@@ -1851,6 +1889,11 @@ alibi_bias = Exercise(
                 return slopes * ahead + (ahead > 0) * -torch.inf
             Minus infinity times 0 is NaN. Put minus infinity in where it belongs, instead of
             multiplying by it.
+
+            the lowest finite number
+                lowest = torch.finfo(slopes.dtype).min
+                    return (slopes * ahead).masked_fill(ahead > 0, lowest)
+            Where a query may not attend, the bias is minus infinity, not the lowest finite number.
 
             zeros in the future
                 return (slopes * ahead).masked_fill(ahead > 0, 0.0)
