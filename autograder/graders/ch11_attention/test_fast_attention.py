@@ -249,6 +249,20 @@ online_softmax_update = Exercise(
             "Where all is masked the maximum stays minus infinity: with 0 instead, later scores "
             "below it would be measured against something that was never there.",
         ),
+        Mistake(
+            "very low scores taken for masked ones",
+            FINITE,
+            FINITE.replace("new_max == -torch.inf", "new_max < -1e3"),
+            "Rows whose scores are all very low are treated as if they had met nothing. Only minus "
+            "infinity stands for a masked key.",
+        ),
+        Mistake(
+            "a masked key counted as one",
+            UPDATED,
+            "terms = torch.exp(scores - finite.unsqueeze(-1))\n"
+            "    return new_max, old + terms.masked_fill(scores == -torch.inf, 1.0).sum(dim=-1)",
+            "A masked key adds 1 to the sum; it counts nothing.",
+        ),
         Mistake.edits_of(
             "no maximum anywhere",
             [(OLD, "old = running_sum"), (UPDATED, UPDATED.replace(" - finite.unsqueeze(-1)", ""))],
@@ -355,7 +369,7 @@ def test_update_is_stable(submission, case):
             all_blocks,
             lambda make: {
                 "scores": torch.cat(
-                    [torch.full((3, 4), -torch.inf), eighths(make, 3, 4, by=-900.0)], dim=-1
+                    [torch.full((3, 4), -torch.inf), eighths(make, 3, 4, by=-5000.0)], dim=-1
                 ).double(),
                 "size": 4,
             },
@@ -662,6 +676,13 @@ flash_attention_forward = Exercise(
                     "are lower still, masked keys win.",
                 ),
             ]
+        ),
+        Mistake(
+            "scores clamped",
+            SCALED,
+            SCALED + "\n        scores = scores.clamp(-50.0, 50.0)",
+            "Clamping keeps exp in range, but scores beyond the limits become equal and their "
+            "differences are lost. Measured against the maximum, they need no clamp.",
         ),
         Mistake.edits_of(
             "divided in every block, and not at the end",
@@ -1039,6 +1060,10 @@ flash_attention_backward = Exercise(
                 grads_k.append(grad_scores.mT @ q)
             The scale of the scores comes back as a factor of the gradient of k.
 
+            gradient of k scaled twice
+                grads_k.append(grad_scores.mT @ q * scale**2)
+            The scale comes in once: the square root of d_k.
+
             gradient of k from the weights
                 grads_k.append(weights.mT @ q * scale)
             The gradient of k comes from that of the scores, not from the weights.
@@ -1096,6 +1121,12 @@ flash_attention_backward = Exercise(
                     "A masked score of 0 still has a weight; it is minus infinity.",
                 ),
             ]
+        ),
+        Mistake(
+            "causal by default",
+            "causal: bool = False",
+            "causal: bool = True",
+            "Left out, causal means False: every query attends to every key.",
         ),
         Mistake(
             "output and log-sum-exp computed anew",
@@ -2017,8 +2048,10 @@ def two_texts(impl, sizes, weights, x, lengths):
 def learns(impl, sizes, weights, x, cotangent):
     attention = load_weights(impl(*sizes), weights)
     parameters = dict(attention.named_parameters())
-    found = gradients(attention(x), [parameters[name] for name in weights], cotangent)
-    return {f"gradient of {n}": g for n, g in zip(weights, found, strict=True)}
+    leaf = x.detach().clone().requires_grad_()
+    wanted = [leaf, *(parameters[name] for name in weights)]
+    found = gradients(attention(leaf), wanted, cotangent)
+    return {f"gradient of {n}": g for n, g in zip(("x", *weights), found, strict=True)}
 
 
 def a_text(make, length=6, *, num_heads=3, d_head=4, batch=2, **options):
@@ -2117,6 +2150,10 @@ CachedSelfAttention = Exercise(
             The scores are divided by the square root of d_head twice; once is what
             scaled_dot_product_attention does already.
 
+            values cut from the graph
+                heads, _ = scaled_dot_product_attention(q, k, v.detach(), mask)
+            No gradient reaches W_v: the values are detached before they are averaged.
+
             keys cut from the graph
                 heads, _ = scaled_dot_product_attention(q, k.detach(), v, mask)
             No gradient reaches W_k: the keys are detached before they meet the queries.
@@ -2159,6 +2196,16 @@ CachedSelfAttention = Exercise(
                     "k, v = cache.append(split_heads(x, self.num_heads), v)",
                     "The inputs go into the cache in the place of the keys; it is the projected "
                     "keys that are kept.",
+                ),
+                *(
+                    (
+                        f"{name} cut from what they are made of",
+                        f"self.W_{name[0]}(x)",
+                        f"self.W_{name[0]}(x.detach())",
+                        f"No gradient passes through the {name} to x: it is detached, so that what "
+                        "made it could not be learned.",
+                    )
+                    for name in ("queries", "keys", "values")
                 ),
                 (
                     "values taken from the keys",
