@@ -48,6 +48,24 @@ def through(impl, sizes, weights, sequences, masks=(), training=True):
     return module(*sequences, *masks)
 
 
+def backward_through(impl, sizes, weights, sequences, masks, cotangent):
+    module = load_weights(impl(**sizes), weights)
+    leaves = [t.detach().clone().requires_grad_() for t in sequences]
+    names = [name for name in weights if name.endswith(("W_q.weight", "W_1.weight"))]
+    parameters = dict(module.named_parameters())
+    output = module(*leaves, *masks)
+    found = gradients(output, [*leaves, *(parameters[name] for name in names)], cotangent)
+    which = [f"sequence {i}" for i in range(len(leaves))] + names
+    return {f"gradient of {n}": g for n, g in zip(which, found, strict=True)}
+
+
+def through_twice(impl, sizes, weights, sequences, masks):
+    """One module, first with masks, then on other sequences without."""
+    module = load_weights(impl(**sizes), weights)
+    first = module(*sequences, *masks)
+    return {"first call": first, "second call": module(*(x.flip(1) for x in sequences))}
+
+
 def draw(make, shapes):
     """Parameters of all kinds; those of layer norms lie around 1, so that they show."""
     return {
@@ -319,6 +337,12 @@ AttentionDecoderCell = Exercise(
         *edits_of(
             CONTEXT,
             (
+                "the memory cut from the graph",
+                CONTEXT.replace("memory)", "memory.detach())"),
+                "No gradient passes through the context to the memory: it is detached, so that "
+                "the encoder could not learn what to tell.",
+            ),
+            (
                 "the mean of the memory",
                 "context = memory.mean(1)",
                 "The context is the plain mean of the memory; the weights should decide.",
@@ -402,6 +426,13 @@ AttentionDecoderCell = Exercise(
                 "return state, context, weights.unsqueeze(1)",
                 "The weights have shape (batch, keys): there is only one query in a step.",
             ),
+        ),
+        Mistake(
+            "the state cut from the graph in the scores",
+            "self.W_a(state)",
+            "self.W_a(state.detach())",
+            "The state is detached where it is compared with the memory: no gradient passes back "
+            "that way to the steps before.",
         ),
         Mistake.edits_of(
             "every dimension of size 1 squeezed away, before a sum",
@@ -960,6 +991,24 @@ PositionwiseFeedForward = Exercise(
                 "equation 2 have its maximum with 0?",
             ),
             (
+                "x cut from the graph",
+                FED.replace("(x)", "(x.detach())"),
+                "The numbers are right, but no gradient passes back to x: it is detached, and what "
+                "comes before could not learn.",
+            ),
+            (
+                "ReLU limited to 6",
+                "self.W_2(nn.functional.relu6(self.W_1(x)))",
+                "This ReLU ends at 6; the maximum with 0 has no upper limit.",
+            ),
+            (
+                "three dimensions taken for granted",
+                "self.W_2(torch.relu(self.W_1(x))) if len(tuple(zip((1, 2, 3), x.shape, "
+                "strict=True))) else x",
+                "x is taken to have three dimensions. Any number of leading ones may come, none "
+                "included.",
+            ),
+            (
                 "ReLU at the end",
                 "torch.relu(self.W_2(torch.relu(self.W_1(x))))",
                 "The second layer's outputs go through a ReLU as well; they should be free to be "
@@ -1115,6 +1164,12 @@ def test_feed_forward_parameters(submission, case):
         Case("a batch of sequences", through, lambda make: feed(make, 3, 5)),
         Case("no leading dimension", through, lambda make: feed(make, d_ff=7)),
         Case("three leading dimensions", through, lambda make: feed(make, 2, 1, 4, d_ff=3)),
+        case_of(
+            "gradients",
+            backward_through,
+            lambda make: {**feed(make, 2, 3), "masks": [], "cotangent": make.normal(2, 3, 6)},
+            loosen=100.0,
+        ),
     ],
 )
 def test_follows_equation_2(submission, case):
@@ -1153,6 +1208,14 @@ def connect(impl, options, weights, x, matrix, training):
     """A sublayer that mixes the features, and that is not linear."""
     module = load_weights(impl(x.size(-1), **options), weights).train(training)
     return module(x, lambda z: torch.tanh(z @ matrix))
+
+
+def connect_backward(impl, options, weights, x, matrix, cotangent):
+    module = load_weights(impl(x.size(-1), **options), weights)
+    leaves = [t.detach().clone().requires_grad_() for t in (x, matrix)]
+    output = module(leaves[0], lambda z: torch.tanh(z @ leaves[1]))
+    found = gradients(output, leaves, cotangent)
+    return dict(zip(("gradient of x", "gradient of the sublayer"), found, strict=True))
 
 
 def connect_at_random(impl, options, weights, x, matrix):
@@ -1196,6 +1259,12 @@ def connection(make, p=0.0, norm_first=False, training=True, *, shape=(3, 4, 7),
         "matrix": make.normal(d_model, d_model, std=0.6),
         "training": training,
     }
+
+
+def on_the_way_back(make, first):
+    inputs = connection(make, norm_first=first)
+    del inputs["training"]
+    return {**inputs, "cotangent": make.normal(3, 4, 7)}
 
 
 def at_random(make):
@@ -1317,6 +1386,32 @@ SublayerConnection = Exercise(
                     "returns, before the sum.",
                 ),
                 (
+                    "pre-norm: the residual cut from the graph",
+                    PRE,
+                    PRE.replace("x + ", "x.detach() + ", 1),
+                    "With pre-norm, x is detached before it is added. The way of x is the one by "
+                    "which gradients reach the first blocks.",
+                ),
+                (
+                    "post-norm: the residual cut from the graph",
+                    POST,
+                    POST.replace("x + ", "x.detach() + ", 1),
+                    "With post-norm, x is detached before it is added, and what comes before "
+                    "hardly learns.",
+                ),
+                (
+                    "pre-norm: the sublayer cut from the graph",
+                    PRE,
+                    PRE.replace("sublayer(self.norm(x))", "sublayer(self.norm(x)).detach()"),
+                    "With pre-norm, what the sublayer returns is detached: it could not learn.",
+                ),
+                (
+                    "post-norm: the sublayer cut from the graph",
+                    POST,
+                    POST.replace("sublayer(x)", "sublayer(x).detach()"),
+                    "With post-norm, what the sublayer returns is detached: it could not learn.",
+                ),
+                (
                     "averaged instead of added",
                     "        return y",
                     "        return y if not self.norm_first else (x + y) / 2",
@@ -1367,6 +1462,23 @@ SublayerConnection = Exercise(
                     "What is kept in training is not scaled by 1 / (1 - p), as nn.Dropout does.",
                 ),
             ]
+        ),
+        Mistake.edits_of(
+            "the residual cut from the graph",
+            [
+                (PRE, PRE.replace("x + ", "x.detach() + ", 1)),
+                (POST, POST.replace("x + ", "x.detach() + ", 1)),
+            ],
+            "x is detached before it is added, in either order. The way of x is the one by which "
+            "gradients reach the first blocks.",
+        ),
+        Mistake.edits_of(
+            "the sublayer cut from the graph",
+            [
+                (PRE, PRE.replace("sublayer(self.norm(x))", "sublayer(self.norm(x)).detach()")),
+                (POST, POST.replace("sublayer(x)", "sublayer(x).detach()")),
+            ],
+            "What the sublayer returns is detached, in either order: it could not learn.",
         ),
         Mistake.edits_of(
             "no residual",
@@ -1494,6 +1606,15 @@ def test_connection_parameters(submission, case):
         *both_orders("nothing dropped"),
         case_of("the defaults", connect, by_default),
         *both_orders("features that hardly differ", std=2e-3, shape=(2, 5, 6)),
+        *(
+            case_of(
+                f"{order}: gradients",
+                connect_backward,
+                partial(on_the_way_back, first=first),
+                loosen=100.0,
+            )
+            for order, first in (("post-norm", False), ("pre-norm", True))
+        ),
     ],
 )
 def test_norm_and_residual(submission, case):
@@ -1569,17 +1690,6 @@ class EncoderBlockByTorch(BlockByTorch):
         attention = self.self_attention
         x = self.add(x, 0, lambda z: attention(z, z, z, mask)[0])
         return self.add(x, 1, self.feed_forward)
-
-
-def backward_through(impl, sizes, weights, sequences, masks, cotangent):
-    module = load_weights(impl(**sizes), weights)
-    leaves = [t.detach().clone().requires_grad_() for t in sequences]
-    names = [name for name in weights if name.endswith(("W_q.weight", "W_1.weight"))]
-    parameters = dict(module.named_parameters())
-    output = module(*leaves, *masks)
-    found = gradients(output, [*leaves, *(parameters[name] for name in names)], cotangent)
-    which = [f"sequence {i}" for i in range(len(leaves))] + names
-    return {f"gradient of {n}": g for n, g in zip(which, found, strict=True)}
 
 
 def encoder_block(make, norm_first=False, *, p=0.0, batch=2, heads=3, n=5, masks=(), **options):
@@ -1675,6 +1785,18 @@ def block_mistakes(last):
                 "no connection around the self-attention",
                 "x = self.self_attention(x, x, x, mask)[0]",
                 "The self-attention has no connection around it: residual and norm are missing.",
+            ),
+            (
+                "the last mask kept",
+                "mask = self.kept = getattr(self, 'kept', None) if mask is None else mask\n"
+                f"        {attend}",
+                "A mask of an earlier call is still used when a call comes without one. None "
+                "means: everywhere.",
+            ),
+            (
+                "the attention cut from the graph",
+                attend.replace("[0])", "[0].detach())"),
+                "What the self-attention returns is detached: it could not learn.",
             ),
             (
                 "the future masked unasked",
@@ -1924,6 +2046,11 @@ def test_encoder_block_parameters(submission, case):
         *in_both_orders("a mask for each sequence", encoder_block, masks=[(3, 5, 5)], batch=3),
         *in_both_orders("a mask of padded keys", encoder_block, masks=[(3, 1, 5)], batch=3),
         case_of("the defaults", through, lambda make: sizes_of_defaults(encoder_block(make))),
+        case_of(
+            "with a mask, then without",
+            through_twice,
+            lambda make: encoder_block(make, masks=[(5, 5)]),
+        ),
     ],
 )
 def test_attends_then_feeds_forward(submission, case):
@@ -2056,6 +2183,14 @@ DecoderBlock = Exercise(
                 "x = self.residuals[1](x, lambda z: self.cross_attention(z, z, z, mask)[0])",
                 "The cross attention reads the target once more. Its keys and values come from "
                 "the memory.",
+            ),
+            (
+                "the memory's last mask kept",
+                "memory_mask = self.kept = "
+                "getattr(self, 'kept', None) if memory_mask is None else memory_mask\n"
+                "        " + CROSS,
+                "A mask of the memory of an earlier call is still used when a call comes without "
+                "one. None means: everywhere.",
             ),
             (
                 "queries from the memory, under its mask",
@@ -2311,6 +2446,11 @@ def test_decoder_block_parameters(submission, case):
         *in_both_orders("masks that broadcast", decoder_block, masks=[(5, 5), (2, 1, 7)]),
         *in_both_orders("as long as its memory", decoder_block, masks=[(5, 5), (2, 1, 5)], m=5),
         case_of("no mask but the memory's", through, with_memory_mask),
+        case_of(
+            "with masks, then without",
+            through_twice,
+            lambda make: decoder_block(make, masks=[(5, 5), (2, 1, 7)]),
+        ),
         case_of("the defaults", through, lambda make: sizes_of_defaults(decoder_block(make))),
     ],
 )
@@ -2899,6 +3039,27 @@ Transformer = Exercise(
                     "encode returns the memory first, then its mask.",
                 ),
             ]
+        ),
+        Mistake(
+            "dropped from the memory",
+            "self.encoder_norm(x), mask",
+            "self.dropout(self.encoder_norm(x)), mask",
+            "The memory is dropped from as well. Dropout comes after the embeddings and in the "
+            "blocks, nowhere else.",
+        ),
+        Mistake(
+            "the mask in the encoder's first block only",
+            ENCODED,
+            "            x = block(x, mask if block is self.encoder[0] else None)\n",
+            "Only the first block of the encoder gets the mask; from the second on, padding is "
+            "read.",
+        ),
+        Mistake(
+            "a target embedding of the source's size",
+            "nn.Embedding(tgt_vocab_size, d_model)",
+            "nn.Embedding(src_vocab_size, d_model)",
+            "The target's embedding has as many rows as the source language has words; each "
+            "language has its own number.",
         ),
         Mistake(
             "output tied to the embedding",
