@@ -1144,7 +1144,8 @@ evaluate = Exercise(
         ("gradients on for good",
          [("with torch.no_grad():", "torch.set_grad_enabled(False)\n    if True:"),
           (RESTORE, RESTORE + "    torch.set_grad_enabled(True)\n")],
-         "Gradients may have been off before the call: leave them as they were, and not on."),
+         "Gradients may have been off before the call, and are on after it: leave them as they "
+         "were."),
         ("modes of the children alone", [("model.modules()", "[model, *model.children()]")],
          "Parts may have parts: model.eval() reaches all of them, so remember the mode of each."),
         ("one mode for each kind of module",

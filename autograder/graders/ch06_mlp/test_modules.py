@@ -209,6 +209,24 @@ linear = Exercise(
          "The weight requires no gradient, so it would never be trained."),
         ("super().__init__ left out", [("        super().__init__()\n", "")],
          "A module sets itself up in super().__init__(): call it before anything is assigned."),
+        ("weight cut off from its gradient", [("x @ self.weight.T", "x @ self.weight.data.T")],
+         ".data has no history, so that the weight gets no gradient: calculate with the parameter "
+         "itself."),
+        ("no attribute where there is no bias",
+         [(f"        self.bias = (\n            {BIAS}\n        )",
+           f"        if bias:\n            self.bias = {BIAS.removesuffix(' if bias else None')}"),
+          (PLUS, "return y + self.bias if hasattr(self, 'bias') else y")],
+         "Without a bias the attribute is None; it is not missing."),
+        ("bias bounded by the outputs",
+         [(BIAS, BIAS.replace("-bound, bound", "-(out_features**-0.5), out_features**-0.5"))],
+         "The bias has the same bound as the weight: it follows the inputs, not the outputs."),
+        ("bias as a row of a matrix", [(BIAS, BIAS.replace("(out_features)", "(1, out_features)"))],
+         "The bias has the shape (out_features,): broadcasting puts the other dimension in front."),
+        ("same draw each time",
+         [("        bound = ", "        torch.manual_seed(0)\n        bound = ")],
+         "Every layer draws the same numbers: a constructor sets no seed."),
+        ("normal draw", [(WEIGHT, WEIGHT.replace("uniform_(-bound, bound)", "normal_(0, bound)"))],
+         "The entries are drawn uniformly within the bound, not from a normal distribution."),
     ]],
     variants=[
         Variant("addmm on flattened rows, kaiming initialisation", """
@@ -430,6 +448,13 @@ sequential = Exercise(
         ("nothing from an empty chain",
          [("        return x\n", "        return x if self.length else None\n")],
          "A chain of no modules returns its input as it is."),
+        ("names in the order of the alphabet",
+         [("for index in range(self.length):",
+           "for index in sorted(map(str, range(self.length))):")],
+         "As text, \"10\" comes before \"2\": send the input through in the order of the numbers."),
+        ("each given the first input",
+         [(STEP, STEP.replace("x =", "y =")), ("        return x", "        return y")],
+         "Each module is given what the one before it returned; yours are all given the input."),
     ]],
     variants=[
         Variant("through the dict of children", """
@@ -487,6 +512,11 @@ sequential = Exercise(
 CHAIN = Case("three modules", chain_output, chain_inputs)
 
 
+def long_chain(impl, x, weights, biases):
+    chain = impl(*(affine(w, b) for w, b in zip(weights, biases)))  # noqa: B905
+    return {"output": chain(x), "length": len(chain)}
+
+
 @sequential.test(
     points=1.25,
     cases=[
@@ -495,6 +525,7 @@ CHAIN = Case("three modules", chain_output, chain_inputs)
         Case("a module with hooks", chain_hooked, lambda make: chain_inputs(make, (3, 5, 2), 4)),
         Case("gradients", chain_gradients, lambda make: chain_inputs(make, (5, 4, 2), 6)
              | {"cotangent": make.normal(6, 2)}),
+        Case("twelve modules", long_chain, lambda make: chain_inputs(make, [2] * 13, 3), loosen=30),
         Case("no module at all", chain_empty, lambda make: {"x": make.normal(3, 4)}),
     ],
 )  # fmt: skip
@@ -639,6 +670,21 @@ mlp = Exercise(
          "features."),
         ("first dimension averaged away", [(LAST, LAST + ".squeeze()")],
          "Dimensions of size 1 belong to the output's shape too: nothing is squeezed."),
+        ("a copy of the activation for each layer",
+         [("self.activation = activation", "self.activation = activation\n"
+           "        copies = [__import__('copy').deepcopy(activation) for _ in sizes[2:]]\n"
+           "        self.copies = copies if not isinstance(activation, nn.Module) else "
+           "nn.ModuleList(copies)"),
+          ("for layer in self.layers[:-1]:", "for act, layer in zip(self.copies, self.layers):"),
+          ("self.activation(layer(x))", "act(layer(x))")],
+         "One and the same activation serves all hidden layers: its parameters are there once."),
+        ("layers of one shape shared", [(BUILD, "nn.ModuleList()\n        made = {}\n"
+          "        for pair in pairwise(sizes):\n            made.setdefault(pair, Linear(*pair))\n"
+          "            self.layers.append(made[pair])")],
+         "Two hidden layers of the same sizes are two layers, with weights of their own."),
+        ("leading dimensions joined", [("        for layer in", "        x = x.reshape(-1, x.shape[-1])\n"
+                                        "        for layer in")],
+         "The leading dimensions stay as they came: yours are joined into one."),
     ]],
     variants=[
         Variant("a loop with an index", """
@@ -695,6 +741,7 @@ mlp = Exercise(
         Case("no hidden layer", net_output, net_inputs((4, 3), 5)),
         Case("four hidden layers, sequences", net_output, net_inputs((3, 6, 5, 4, 7, 2), 2, 4)),
         Case("one example in the batch", net_output, net_inputs((4, 6, 3), 1)),
+        Case("hidden layers of one width", net_output, net_inputs((4, 5, 5, 5, 3), 6)),
     ],
 )
 def test_mlp_computes_logits(submission, case):
@@ -768,7 +815,8 @@ MODELS = {"normalised": normalised, "tied": tied, "own": own, "half frozen": hal
 
 def counts(impl, build, sizes):
     model = MODELS[build](*sizes)
-    return {"all": impl(model), "trainable": impl(model, trainable_only=True)}
+    found = {"all": impl(model), "trainable": impl(model, trainable_only=True)}
+    return found | {"they are ints": all(isinstance(n, int) for n in found.values())}
 
 
 def model_case(title, build):
@@ -817,6 +865,12 @@ count_parameters = Exercise(
          "(p.requires_grad or not trainable_only))", "Biases and scalars are parameters too."),
         ("bytes", "sum(p.numel() * p.element_size() for p in model.parameters() if "
          "p.requires_grad or not trainable_only)", "These are bytes: count the numbers."),
+        ("whatever is saved", "sum(t.numel() for t in model.state_dict().values())",
+         "What is saved holds the buffers too, and shared parameters twice: count parameters."),
+        ("a tensor", COUNT.removeprefix("return ").replace("p.numel()", "torch.tensor(p.numel())"),
+         "The number is right, but it is a tensor: an int is asked for."),
+        ("a float", f"float({COUNT.removeprefix('return ')})",
+         "The number is right, but it is a float: an int is asked for."),
     ]],
     variants=[
         Variant("a loop", """
@@ -863,7 +917,8 @@ def test_count_parameters_counts_numbers(submission, case):
 
 
 def count_of(impl, sizes):
-    return {"with biases": impl(sizes), "without": impl(sizes, bias=False)}
+    found = {"with biases": impl(sizes), "without": impl(sizes, bias=False)}
+    return found | {"of a tuple": impl(tuple(sizes))}
 
 
 def sized(title, n):
@@ -907,6 +962,10 @@ mlp_parameter_count = Exercise(
          "Only neighbouring layers are connected: one product for each pair, then the sum."),
         ("units counted", (f"sum({EACH} for d_in, d_out in pairwise(sizes))", "sum(sizes)"),
          "These are the units. The parameters are the connections between them, and the biases."),
+        ("sizes used up", ("return sum(", "sizes.append(sizes.pop(0))\n    return sum("),
+         "The caller's list of sizes is changed on the way: read it without changing it."),
+        ("lists alone", ("pairwise(sizes)", "pairwise(sizes + [])"),
+         "The sizes may come as a tuple too, to which no list can be added."),
     ]],
     variants=[
         Variant("a loop", """
@@ -997,6 +1056,8 @@ widest_hidden = Exercise(
          "The budget is for the whole network, not for each of its layers."),
         ("one hidden layer too few", [("* hidden_layers", "* max(hidden_layers - 1, 1)")],
          "With several hidden layers, one of them is missing in the count."),
+        ("negative where nothing fits", [("    return width", "    return width or min(0, budget - d_out)")],
+         "Where not even one unit fits, the answer is 0: a width is never negative."),
     ]],
     variants=[
         Variant("bisection", """
@@ -1039,6 +1100,17 @@ widest_hidden = Exercise(
         within("one parameter short", 2, 8, 15, over=-1),
         within("a generous budget", 1, 1500, 1700),
         within("not even one unit", 4, 1, 2, over=-1),
+        Case(
+            "not even the biases of the output",
+            width_of,
+            lambda make: {
+                "d_in": make.integers(5, 9, 1).item(),
+                "d_out": 7,
+                "hidden_layers": 1,
+                "budget": 1,
+            },
+            dtypes=(torch.float64,),
+        ),
     ],
 )
 def test_widest_hidden_stays_within_the_budget(submission, case):
@@ -1143,6 +1215,15 @@ freeze = Exercise(
          "Return the full names of the parameters, not the names that were given."),
         ("switched to evaluation", [("    return frozen", "    model.eval()\n    return frozen")],
          "Freezing does not touch the mode: that is the caller's choice."),
+        ("frozen ones left out", [(MEANT, MEANT.replace("if any", "if parameter.requires_grad and any"))],
+         "The names that are meant are returned, those of parameters that were frozen before as well."),
+        ("listed once for each name", [(MEANT, "for _ in [p for p in names if name == p or "
+                                        "name.startswith(f'{p}.')]:")],
+         "Two names may mean the same parameter: it is listed once."),
+        ("in the order of the alphabet", [("return frozen", "return sorted(frozen)")],
+         "The names are returned in the model's order, not in that of the alphabet."),
+        ("everything where nothing is named", [(MEANT, MEANT.replace("if any", "if not names or any"))],
+         "Where no name is given nothing is frozen."),
     ]],
     variants=[
         Variant("by the parts of the name", """
@@ -1193,7 +1274,8 @@ freeze = Exercise(
         freezing("single parameters", "headline.bias", "body.layers.10.weight"),
         freezing("everything below a child", "body", before=("subhead.bias",)),
         freezing("several parts, some frozen before", "subhead", "body.norm",
-                 before=("head.weight", "body.layers.3.bias")),
+                 before=("head.weight", "body.layers.3.bias", "subhead.bias")),
+        freezing("a part, and a parameter in it", "body.norm", "body.norm.weight"),
     ],
 )  # fmt: skip
 def test_freeze_excludes_what_is_named(submission, case):
