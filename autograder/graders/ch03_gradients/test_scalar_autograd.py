@@ -37,6 +37,7 @@ def told_of(impl, result, **operands):
     if not isinstance(result, impl):
         return facts
     facts |= {"the number": result.data, "grad of the result": result.grad}
+    facts["a new Value is made"] = all(result is not operand for operand in operands.values())
     for name, operand in operands.items():
         facts[f"the derivative with respect to {name}"] = derivative(result, operand)
         facts[f"{name} afterwards"] = [operand.data, operand.grad]
@@ -97,7 +98,9 @@ def of_two(impl, operation, a, b):
 
 def of_itself(impl, operation, a):
     a = impl(a)
-    return told_of(impl, PAIRS[operation](a, a), a=a)
+    result = PAIRS[operation](a, a)
+    uses = sum(parent is a for parent in result.parents) if isinstance(result, impl) else 0
+    return told_of(impl, result, a=a) | {"how often a stands among the parents": uses}
 
 
 def of_one(impl, operation, a, n):
@@ -413,6 +416,45 @@ value = Exercise(
             "self.parents = ()\n        self.local_grads = ()",
             "The history that comes with a Value has to be stored in it.",
         ),
+        Mistake(
+            "operand listed once",
+            ADD,
+            "if other is self:\n            return Value(2 * self.data, (self,), (2.0,))\n        "
+            + ADD,
+            "An operand that is used twice stands among the parents twice, once for each use.",
+        ),
+        Mistake(
+            "nothing made where nothing is added",
+            ADD,
+            "if other.data == 0:\n            return self\n        " + ADD,
+            "An operation always makes a new Value, also where it changes nothing: yours hands "
+            "back the "
+            "operand itself.",
+        ),
+        Mistake(
+            "operands of a difference swapped",
+            "return self + (-other)",
+            "return -self + other",
+            "In a - b the number in front is your own: yours is b - a.",
+        ),
+        Mistake(
+            "grad begins as None",
+            "self.grad = 0.0",
+            "self.grad = None",
+            "grad is 0.0 until the way back has been there, so that it can be added to.",
+        ),
+        Mistake(
+            "parents as a list",
+            "self.parents = parents",
+            "self.parents = list(parents)",
+            "parents is a tuple, as it was handed in: yours is a list.",
+        ),
+        Mistake(
+            "sign turned in place",
+            "return self * -1.0",
+            "self.data = -self.data\n        return self",
+            "No operation changes its operands: make a new Value with the sign turned.",
+        ),
     ],
     variants=variants(
         """
@@ -576,7 +618,8 @@ def test_records_sums_and_products(submission, case):
         ("an exponential of a negative number", of_one, one("exponential", -3.0, -0.5)),
         ("tanh", of_one, one("tanh", 0.3, 1.5)),
         ("tanh of a negative number", of_one, one("tanh", -1.5, -0.3)),
-        ("tanh of a very large number", of_one, one("tanh", 400.0, 900.0)),
+        ("tanh of a very large number", of_one, one("tanh", 800.0, 1500.0)),
+        ("tanh of a very negative number", of_one, one("tanh", -1500.0, -800.0)),
         ("relu of a positive number", of_one, one("relu", 0.3, 0.9)),
         ("relu of a negative number", of_one, one("relu", -3.0, -1.5)),
         ("relu of zero", of_one, at("relu", 0.0)),
@@ -593,6 +636,8 @@ def test_records_powers_and_functions(submission, case):
         ("a negation", of_one, one("negation")),
         ("a difference", of_two, two("difference")),
         ("a quotient", of_two, two("quotient")),
+        ("nothing added", of_one, one("number on the right of +", 0.6, 2.0, n=0)),
+        ("nothing on the left of +", of_one, one("number on the left of +", 0.6, 2.0, n=0)),
         *(
             (f"a {name}", of_one, one(name, 0.6, 2.0, n=n))
             for name, n in zip(list(SINGLES)[5:], (3, 0.7, 2, 1.5, -4, 2.5, 3, 0.4), strict=True)
@@ -844,6 +889,25 @@ topological_order = Exercise(
                     return [*order, root]
             The parents have parents themselves: follow the history all the way.
             """
+        ),
+        *written(
+            """
+            marks left on the Values
+                def topological_order(root):
+                    order, stack = [], [(root, False)]
+                    while stack:
+                        node, done = stack.pop()
+                        if done:
+                            order.append(node)
+                        elif not getattr(node, "visited", False):
+                            node.visited = True
+                            stack.append((node, True))
+                            stack.extend((parent, False) for parent in node.parents)
+                    return order
+            A mark on the Values themselves is still there in the next call, which then takes them
+            for visited:
+            keep your own record of them, made anew each time.
+            """,
         ),
     ],
     variants=variants(
@@ -1139,6 +1203,13 @@ backward = Exercise(
             longer one. The topological order waits for all of them.
             """
         ),
+        Mistake(
+            "root not cleared",
+            "if node.parents:",
+            "if node.parents and node is not root:",
+            "The root was computed too, so it starts anew: what an earlier call left in it is "
+            "forgotten.",
+        ),
     ],
     variants=variants(
         """
@@ -1323,6 +1394,36 @@ sgd_step = Exercise(
             """,
             "Whoever else holds the parameters, a neuron say, does not see new Values: change the "
             "old ones.",
+        ),
+        *slips(
+            "parameter.data -= lr * parameter.grad",
+            """
+            only the sign of the gradient
+                parameter.data -= lr * ((parameter.grad > 0) - (parameter.grad < 0))
+            The step is as long as the gradient says, not only in its direction.
+
+            shared among the parameters
+                parameter.data -= lr * parameter.grad / len(parameters)
+            Every parameter takes its whole step: nothing is divided by how many there are.
+            """,
+        ),
+        Mistake(
+            "first parameter alone",
+            "for parameter in parameters:",
+            "for parameter in parameters[:1]:",
+            "Only the first parameter moves: does the loop end too early?",
+        ),
+        *written(
+            """
+            a name moved in place of a Value
+                def sgd_step(parameters, lr):
+                    for parameter in parameters:
+                        parameter = parameter - lr * parameter.grad
+                        parameter.grad = 0.0
+            This makes a new Value and gives it the loop's name; the parameter itself stays. Change
+            the number
+            inside it.
+            """,
         ),
     ],
     variants=variants(
