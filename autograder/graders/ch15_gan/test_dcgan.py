@@ -132,6 +132,18 @@ generator_block = Exercise(
         ("activated twice", CHAIN, "torch.relu(self.norm(torch.relu(self.conv(x))))", RELU_LAST),
         ("input activated", CHAIN, "torch.relu(self.norm(self.conv(torch.relu(x))))",
          "The input goes into the convolution as it is."),
+        ("input activated in place", CHAIN, "torch.relu(self.norm(self.conv(torch.relu_(x))))",
+         "The input goes into the convolution as it is, and is left unchanged."),
+        ("statistics of the batch alone", CHAIN,
+         "torch.relu(F.batch_norm(self.conv(x), None, None, self.norm.weight, self.norm.bias, "
+         "True))",
+         "The layer norm is passed by: its running statistics are neither kept nor used in "
+         "evaluation."),
+        *((f"momentum of {m}", NORM, f"nn.BatchNorm2d(out_channels, momentum={m})",
+           "The normalisation has PyTorch's defaults: no momentum of its own.")
+          for m in (0.01, 0.2, 0.9)),
+        ("epsilon of a thousandth", NORM, "nn.BatchNorm2d(out_channels, eps=1e-3)",
+         "The normalisation has PyTorch's defaults: no epsilon of its own."),
         ("normalised by the batch in evaluation too", CHAIN,
          "torch.relu(self.norm.train()(self.conv(x)))",
          "In evaluation mode the running statistics are used: leave the mode to the caller."),
@@ -270,6 +282,8 @@ discriminator_block = Exercise(
          "leaky."),
         ("slope of one hundredth", LEAKY, LEAKY.replace("0.2", "0.01"),
          "That is PyTorch's default slope. Here it is 0.2."),
+        ("slope of eight tenths", LEAKY, LEAKY.replace("0.2", "0.8"),
+         "Below zero the slope is 0.2: that is what is kept, not what is taken away."),
         ("slope of two hundredths", LEAKY, LEAKY.replace("0.2", "0.02"), "The slope is 0.2."),
         ("ELU", LEAKY, "F.elu(self.norm(self.conv(x)), 0.2)",
          "Below zero a leaky ReLU is a straight line of slope 0.2, not an exponential."),
@@ -398,10 +412,14 @@ def init_by_randn(model, generator=None):
         p.data.copy_(mean + 0.02 * noise)
 
     for m in model.modules():
-        if type(m) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d):
-            drawn(m.weight, 1.0 if type(m) is nn.BatchNorm2d else 0.0)
+        if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)):
+            drawn(m.weight, 1.0 if isinstance(m, nn.BatchNorm2d) else 0.0)
             if m.bias is not None:
                 m.bias.data.zero_()
+
+
+class OwnConv2d(nn.Conv2d):
+    """A convolution of somebody's own."""
 
 
 def a_deep_network(fill):
@@ -416,6 +434,8 @@ def a_deep_network(fill):
         "second linear": nn.Linear(70, 60, bias=False),
         "embedding": nn.Embedding(9, 5),
         "layer norm": nn.LayerNorm(4),
+        "layer norm of vectors": nn.BatchNorm1d(6),
+        "own convolution": OwnConv2d(5, 60, 3, bias=False),
     })  # fmt: skip
     with torch.no_grad():
         for p in network.parameters():
@@ -429,6 +449,10 @@ def first_weights(impl, fill, seed):
         with_generator = torch.Generator().manual_seed(seed)
         impl(model, with_generator)
         return model
+
+    def freely(model):
+        impl(model)
+        return model["linear"].weight.detach()
 
     network = a_deep_network(fill)
     held = dict(network.named_parameters())
@@ -444,6 +468,10 @@ def first_weights(impl, fill, seed):
         "require gradients": all(p.requires_grad and p.is_leaf for p in network.parameters()),
         "running mean": network["nested"][1].running_mean,
         "again": again["linear"].weight.detach(),
+        "all again": all(
+            p.equal(q) for p, q in zip(network.parameters(), again.parameters(), strict=True)
+        ),
+        "free again": freely(a_deep_network(fill)),
         "other": other["linear"].weight.detach(),
         "free": free["linear"].weight.detach(),
         "alone": alone.weight.detach(),
@@ -469,6 +497,10 @@ def facts_of_first_weights(outcome, inputs):
         "running statistics stay as they were": bool((outcome["running mean"] == fill).all()),
         "a generator with the same seed repeats the draw": outcome["again"].equal(
             weights["linear.weight"]
+        ),
+        "a generator with the same seed repeats every draw": outcome["all again"],
+        "another call without a generator gives another draw": not outcome["free again"].equal(
+            outcome["free"]
         ),
         "another seed gives another draw": not outcome["other"].equal(weights["linear.weight"]),
         "without a generator the draw is PyTorch's own": not outcome["free"].equal(
@@ -549,6 +581,27 @@ init_weights = Exercise(
          "The model may be such a layer itself."),
         ("generator ignored", DRAW, DRAW.replace(", generator=generator", ""),
          "The draws must come from the generator that is passed in, so that they can be repeated."),
+        ("generator ignored for the normalisation", SCALE,
+         SCALE.replace(", generator=generator", ""),
+         "The scales must come from the generator, too, so that they can be repeated."),
+        ("PyTorch's seed set", "for module in model.modules():",
+         "torch.manual_seed(0)\n    for module in model.modules():",
+         "The seed is set inside: without a generator every network gets the same weights, and all "
+         "later random numbers are the same as well."),
+        ("exact classes only", f"isinstance(module, {KINDS})",
+         "type(module) in (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)",
+         "A layer of a class made from nn.Conv2d is an nn.Conv2d as well: ask with isinstance."),
+        ("every batch normalisation", "isinstance(module, nn.BatchNorm2d)",
+         "isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)",
+         "Only the normalisation of images, nn.BatchNorm2d, is named. All else stays as it is."),
+        ("biases of the normalisation as they were", "if module.bias is not None:",
+         "if module.bias is not None and not isinstance(module, nn.BatchNorm2d):",
+         "The bias of the normalisation becomes 0, too."),
+        ("only the normalisation's biases", "if module.bias is not None:",
+         "if isinstance(module, nn.BatchNorm2d):",
+         "The biases of convolutions and linear layers become 0, too."),
+        ("biases that are not there", "if module.bias is not None:", "if True:",
+         "A layer may have no bias; it is None then, and there is nothing to set to 0."),
         ("every layer from the same seed", DRAW, DRAW.replace("generator=generator", "generator="
          "torch.Generator().manual_seed(0 if generator is None else generator.initial_seed())"),
          "A generator made afresh for each layer gives them all the same numbers."),
@@ -646,6 +699,11 @@ def labelled(*shape, classes, used=None, grad=False):
     return draw
 
 
+def appended_in_half(impl, x, labels, num_classes):
+    kept = impl(x.bfloat16(), labels, num_classes).dtype == torch.bfloat16
+    return {"images in bfloat16 stay in bfloat16": kept}
+
+
 def gradient_of_appended(impl, x, labels, num_classes, cotangent):
     x = x.requires_grad_()
     y = impl(x, labels, num_classes)
@@ -674,6 +732,20 @@ append_labels = Exercise(
         ("classes on the CPU", "torch.arange(num_classes, device=x.device)",
          "torch.arange(num_classes)", "The one-hot channels are made on the CPU. Make them where x "
          "is."),
+        ("channels in float32", HOT, HOT.replace("x.dtype", "torch.float32"),
+         "The one-hot channels are float32 whatever x is, and the result takes that over: make "
+         "them in the dtype of x."),
+        ("joined along the last dimension", JOINED, JOINED.replace("dim=1", "dim=-1"),
+         "Channels are the second dimension: that is where the label's are appended."),
+        ("the number of the class in its channel", HOT, f"{HOT} * labels[:, None]",
+         "The channel of the label is 1, whatever the number of the class is."),
+        ("nine tenths", HOT, f"0.9 * {HOT}", "The channel of the label is 1; nothing is smoothed."),
+        ("images and noise only", RESHAPED,
+         "one_hot[:, :, None, None] if x.dim() == 4 else one_hot",
+         "x may have any number of dimensions of positions, not just none or two."),
+        ("square images only", JOINED,
+         JOINED.replace("*x.shape[2:]", "*[x.shape[2]] * (x.dim() - 2)"),
+         "Height and width may differ, and there may be none: take all of x's positions."),
         ("zeros and ones exchanged", HOT, HOT.replace("==", "!="),
          "The channel of the label is 1 and the others are 0."),
         ("minus one for the others", HOT, f"2 * {HOT} - 1",
@@ -722,6 +794,7 @@ append_labels = Exercise(
     Case("classes that do not occur", apply, labelled(4, 3, 2, 5, classes=6, used=3)),
     Case("sequences", apply, labelled(5, 3, 7, classes=4)),
     Case("one image", apply, labelled(1, 1, 4, 2, classes=3)),
+    Case("images in bfloat16", appended_in_half, labelled(3, 2, 4, 5, classes=4), dtypes=ONE),
     Case("gradients", gradient_of_appended, labelled(4, 2, 3, 2, classes=3, grad=True)),
 ])  # fmt: skip
 def test_append_labels_appends_one_hot_channels(submission, case):
@@ -791,6 +864,11 @@ power_iteration = Exercise(
     oracle=iteration_by_gram,
     forbids=DECOMPOSITIONS,
     mistakes=[*edits([
+        ("v divided by the largest entry", V_OF, "(matrix.T @ u) / (matrix.T @ u).abs().max()",
+         "v is scaled to Euclidean length 1, not to a largest entry of 1."),
+        ("started at random", "    with torch.no_grad():",
+         "    u = torch.randn_like(u)\n    with torch.no_grad():",
+         "The u that is passed in is the start: nothing is drawn here."),
         ("v not scaled", V_OF, "matrix.T @ u", "v is scaled to length 1 as well."),
         ("u not scaled", U_OF, "matrix @ v", "u is scaled to length 1 as well."),
         ("magnitudes add up to one", V_OF, "F.normalize(matrix.T @ u, p=1, dim=0)",
@@ -954,6 +1032,20 @@ spectral_normalize = Exercise(
     oracle=normalize_by_gram,
     forbids=DECOMPOSITIONS,
     mistakes=[*edits([
+        ("estimate from the old u", "u, v = power_iteration(matrix, u, steps)\n    "
+         "sigma = u @ matrix @ v\n    return weight / sigma, u",
+         "new, v = power_iteration(matrix, u, steps)\n    sigma = u @ matrix @ v\n    "
+         "return weight / sigma, new",
+         "The estimate is made with the new u, which has length 1, and not with the old one."),
+        ("v returned", RESULT, "return weight / sigma, v",
+         "What is kept for the next time is u, not v."),
+        ("iterated once more", RESULT,
+         "return weight / sigma, power_iteration(matrix, u, steps)[0]",
+         "The u that comes back is the one in the estimate: no further iteration."),
+        ("weight changed in place", RESULT,
+         "with torch.no_grad():\n        weight.div_(sigma)\n    return weight, u",
+         "The weight that was passed in has changed, and autograd knows nothing of the division: "
+         "return a new tensor."),
         ("estimate detached", SIGMA, "sigma = (u @ matrix @ v).detach()",
          "The estimate depends on the weight, and its gradient is part of the answer: only u and v "
          "are constants."),
@@ -1293,6 +1385,9 @@ gaussian_statistics = Exercise(
          "The unbiased covariance divides by one less than the number of examples."),
         ("divided by the dimensions", COV, COV.replace("len(features)", "features.shape[1]"),
          "The divisor is one less than the number of *examples*, not of features."),
+        ("one mean for all features", "centred = features - mean",
+         "mean = features.mean().expand(features.shape[1])\n    centred = features - mean",
+         "Each feature has a mean of its own: average over the examples only."),
         ("not divided", COV, "centred.T @ centred",
          "That is a sum over the examples: divide by one less than their number."),
         ("not centred", "centred = features - mean", "centred = features",
@@ -1415,15 +1510,17 @@ matrix_sqrt = Exercise(
          "The second factor is V transposed."),
         ("eigenvalues only", ROOT, "torch.diag(eigenvalues.clamp(min=0).sqrt())",
          "These are the roots of the eigenvalues. Turn them back with the eigenvectors."),
-        ("floor under the eigenvalues", ROOT, ROOT.replace("min=0", "min=0.1"),
-         "A floor above 0 changes matrices with small eigenvalues."),
+        *((f"floor of {floor} under the eigenvalues", ROOT, ROOT.replace("min=0", f"min={floor}"),
+           "A floor above 0 changes matrices with small eigenvalues.")
+          for floor in ("0.1", "1e-2", "1e-3", "1e-4")),
         ("a Cholesky factor", EIGH, EIGH + "\n    eye = torch.eye(len(matrix)).to(matrix)\n"
          "    return torch.linalg.cholesky(matrix + 1e-6 * eye)",
          "A triangular factor times its transpose gives the matrix; the root is symmetric and is "
          "multiplied with itself."),
-        ("something added to the diagonal", EIGH, "eye = torch.eye(len(matrix)).to(matrix)\n    "
-         "eigenvalues, vectors = torch.linalg.eigh(matrix + 1e-2 * eye)",
-         "Nothing is added to the matrix: singular ones are to be taken as they are."),
+        *((f"{some} added to the diagonal", EIGH, "eye = torch.eye(len(matrix)).to(matrix)\n    "
+           f"eigenvalues, vectors = torch.linalg.eigh(matrix + {some} * eye)",
+           "Nothing is added to the matrix: singular ones are to be taken as they are.")
+          for some in ("1e-2", "1e-3", "1e-4")),
     ]),
     variants=variants("""
         products with a diagonal matrix
@@ -1528,6 +1625,8 @@ frechet_distance = Exercise(
          "The differences of the means are squared before they are added."),
         ("mean of the squares", MEANS, "(mean1 - mean2).square().mean()",
          "The squared differences are added up, not averaged."),
+        ("root missing on the right", CROSS, "cross = matrix_sqrt(root @ cov2)",
+         "The root of C₁ stands on both sides of C₂, so that the product is symmetric."),
         ("means left out", f"{MEANS} + ", "", "The squared distance of the means is missing."),
         ("means only", f"{MEANS} + {SPREAD}", MEANS, "The covariances do not take part."),
         ("sum of the means", MEANS, MEANS.replace("mean1 - mean2", "mean1 + mean2"),
