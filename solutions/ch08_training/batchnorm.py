@@ -280,7 +280,7 @@ def group_norm(
     """Normalise each example over groups of neighbouring channels and over all positions.
 
     Wu & He (2018), without PyTorch's own normalisations. The first C / num_groups
-    channels are the first group, and so on.
+    channels are the first group, and so on. Accurate far from zero, as ``layer_norm`` is.
 
     Args:
         x: (N, C, …), with any number of dimensions of positions after the channels, also none;
@@ -311,7 +311,7 @@ def instance_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> 
     """Normalise each channel of each example over its positions.
 
     Ulyanov, Vedaldi & Lempitsky (2016), with a scale and a shift. ``group_norm`` may be called;
-    PyTorch's own normalisations may not.
+    PyTorch's own normalisations may not. Accurate far from zero, as ``layer_norm`` is.
 
     Args:
         x: (N, C, …), with one or more dimensions of positions after the channels.

@@ -49,7 +49,21 @@ NORMALISATIONS = [
             "cudnn_batch_norm",
         )
     ),
-    "torch.ops",
+    *(  # by name: torch.from_numpy comes by way of torch.ops too, and nothing forbids it
+        f"torch.ops.aten.{name}"
+        for name in (
+            "batch_norm",
+            "layer_norm",
+            "group_norm",
+            "instance_norm",
+            "rms_norm",
+            "native_batch_norm",
+            "native_layer_norm",
+            "native_group_norm",
+            "cudnn_batch_norm",
+            "_fused_rms_norm",
+        )
+    ),
 ]
 BY_AUTOGRAD = [
     "torch.autograd",
@@ -168,6 +182,13 @@ def too_few_values(impl, **inputs):
     return {"raised": raised(lambda: impl(**inputs), ValueError)}
 
 
+def too_few_and_enough(impl, x, **inputs):
+    return {
+        "one value a feature": raised(lambda: impl(x[:1], **inputs), ValueError),
+        "two values a feature": raised(lambda: impl(x, **inputs), ValueError),
+    }
+
+
 def torch_batch_norm(x, gamma, beta, running_mean, running_var, training, momentum=0.1, eps=1e-5):
     if training and x.numel() // x.shape[1] < 2:
         raise ValueError("training needs at least two values")
@@ -203,6 +224,17 @@ HINTS = {
     "by the number of values, not by one less). `Tensor.var` is unbiased unless told otherwise.",
     "gamma forgotten": "The normalised values are not multiplied by gamma yet.",
     "beta forgotten": "The scaled values are not shifted by beta yet.",
+    "gamma and beta forgotten": "The values are normalised, but neither scaled by gamma nor "
+    "shifted by beta.",
+    "gamma from one": "You scale by 1 + gamma. gamma is the scale itself.",
+    "gamma before normalising": "gamma multiplies x before it is normalised, which undoes its "
+    "effect on the scale. It comes after.",
+    "in single precision": "Something computes in float32 whatever the inputs are: leave x in its "
+    "dtype.",
+    "mean detached": "The mean depends on x: a gradient must flow through it, so do not detach it "
+    "where it normalises.",
+    "variance detached": "The variance depends on x: a gradient must flow through it, so do not "
+    "detach it where it normalises.",
     "gamma and beta exchanged": "gamma scales and beta shifts; yours have changed places.",
     "gamma scales beta too": "Shift last: beta is added after the scaling, so gamma does not "
     "multiply it.",
@@ -451,6 +483,60 @@ FORWARD_MISTAKES = [
         "The mean of the squares is not the variance: subtract the mean before squaring.",
     ),
     known("E[x²] − E[x]²", VAR, "var = x.square().mean(dim=0) - mean.square()"),
+    known("gamma and beta forgotten", "gamma * x_hat + beta", "x_hat"),
+    Mistake(
+        "eps squared",
+        X_HAT,
+        "x_hat = (x - mean) / torch.sqrt(var + eps**2)",
+        "eps is added to the variance as it is: it is not a standard deviation to be squared.",
+    ),
+    Mistake(
+        "old variance corrected as well",
+        NEW_VAR,
+        "running_var = ((1 - momentum) * running_var + momentum * var.detach()) * n / (n - 1)",
+        "The correction N/(N-1) belongs to the batch's variance alone. Yours enlarges the old "
+        "running variance too, again at every batch.",
+    ),
+    Mistake(
+        "eps in the batch's part of the running variance",
+        UNBIASED,
+        "unbiased = (var.detach() + eps) * n / (n - 1)",
+        "eps only keeps the root away from zero: the running variance is fed with the batch's "
+        "variance, without eps.",
+    ),
+    Mistake(
+        "running mean updated in evaluation",
+        EVALUATION,
+        EVALUATION
+        + "        running_mean = torch.lerp(running_mean, x.detach().mean(dim=0), momentum)\n",
+        "In evaluation the running statistics stay as they are: yours follow the batch there too.",
+    ),
+    Mistake(
+        "running variance uncorrected in evaluation",
+        EVALUATION,
+        "mean, var = running_mean, running_var * max(len(x) - 1, 1) / len(x)\n",
+        "In evaluation the running variance is used as it is: how many examples there are now "
+        "has nothing to do with it.",
+    ),
+    Mistake(
+        "cut off from the graph in evaluation",
+        X_HAT,
+        "x_hat = ((x if training else x.detach()) - mean) / torch.sqrt(var + eps)",
+        "In evaluation no gradient reaches x: something detaches it. Only the running statistics "
+        "are constants.",
+    ),
+    Mistake(
+        "two examples refused in training",
+        "if n < 2:",
+        "if n <= 2:",
+        "Two examples have a spread: only a batch of fewer than two is refused.",
+    ),
+    Mistake(
+        "x changed in place",
+        X_HAT,
+        "x.sub_(mean.detach())\n    x_hat = x / torch.sqrt(var + eps)",
+        "You subtract the mean from the caller's x itself. Make a new tensor.",
+    ),
     known("mean not subtracted", X_HAT, "x_hat = x / torch.sqrt(var + eps)"),
     known("gamma forgotten", "gamma * x_hat + beta", "x_hat + beta"),
     known("beta forgotten", "gamma * x_hat + beta", "gamma * x_hat"),
@@ -764,8 +850,8 @@ def test_gradients_flow_through_the_batch_alone(submission, case):
     cases=[
         Case(
             "one example in training",
-            too_few_values,
-            lambda make: batchnorm_inputs(make, 1, 4),
+            too_few_and_enough,
+            lambda make: batchnorm_inputs(make, 2, 4),
         ),
     ],
 )
@@ -802,6 +888,10 @@ def gradients_of_parameters(impl, grad_output, x, gamma, eps):
     return {"gradient of gamma": grad_gamma, "gradient of beta": grad_beta}
 
 
+def all_gradients(impl, **inputs):
+    return gradient_of_x(impl, **inputs) | gradients_of_parameters(impl, **inputs)
+
+
 def gradients_at_the_default_eps(impl, grad_output, x, gamma, eps):
     del eps
     var, mean = torch.var_mean(x, dim=0, correction=0)
@@ -824,6 +914,15 @@ batchnorm_backward = Exercise(
     oracle=backward_by_autograd,
     forbids=[*BY_AUTOGRAD, *NORMALISATIONS],
     mistakes=[
+        Mistake.edits_of(
+            "1/(N − 1) on the way through mean and variance",
+            [
+                ("grad_var.expand_as(x) / n", "grad_var.expand_as(x) / (n - 1)"),
+                ("grad_centred + grad_mean / n", "grad_centred + grad_mean / (n - 1)"),
+            ],
+            "The mean and the biased variance divide by N, and so do the gradients that go back "
+            "through them; yours are divided by N - 1.",
+        ),
         Mistake(
             "mean and variance taken for constants",
             "grad_x = grad_centred + grad_mean / n",
@@ -1078,6 +1177,21 @@ batchnorm_backward = Exercise(
     ],
     variants=[
         Variant(
+            "the Jacobian of each column",
+            """
+            def batchnorm_backward(grad_output, x, gamma, mean, var, eps=1e-5):
+                n = x.shape[0]
+                eye = torch.eye(n, dtype=x.dtype, device=x.device)
+                cols = []
+                x_hat = (x - mean) / (var + eps).sqrt()
+                for d in range(x.shape[1]):
+                    h = x_hat[:, d]
+                    jacobian = (eye - 1 / n - torch.outer(h, h) / n) * gamma[d]
+                    cols.append(jacobian @ grad_output[:, d] / torch.sqrt(var[d] + eps))
+                return torch.stack(cols, dim=1), (grad_output * x_hat).sum(0), grad_output.sum(0)
+            """,
+        ),
+        Variant(
             "Ioffe and Szegedy's three gradients",
             """
             def batchnorm_backward(grad_output, x, gamma, mean, var, eps=1e-5):
@@ -1160,7 +1274,7 @@ def test_gradients_of_gamma_and_beta(submission, case):
 
 
 @batchnorm_backward.test(
-    points=0.5, cases=[Case("a batch", gradient_of_x, lambda make: backward_inputs(make, 6, 4))]
+    points=0.5, cases=[Case("a batch", all_gradients, lambda make: backward_inputs(make, 6, 4))]
 )
 def test_backward_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
@@ -1187,6 +1301,11 @@ def simplified_gradients_of_parameters(impl, grad_output, x, gamma, eps):
     x_hat, inv_std = remembered(x, eps)
     _, grad_gamma, grad_beta = impl(grad_output, x_hat, gamma, inv_std)
     return {"gradient of gamma": grad_gamma, "gradient of beta": grad_beta}
+
+
+def all_simplified_gradients(impl, **inputs):
+    of_x = simplified_gradient_of_x(impl, **inputs)
+    return of_x | simplified_gradients_of_parameters(impl, **inputs)
 
 
 def simplified_by_autograd(grad_output, x_hat, gamma, inv_std):
@@ -1445,7 +1564,30 @@ batchnorm_backward_simplified = Exercise(
     "batchnorm_backward_simplified",
     oracle=for_dimensions(2, simplified_by_autograd),
     forbids=[*BY_AUTOGRAD, *NORMALISATIONS],
-    mistakes=SIMPLIFIED_MISTAKES,
+    mistakes=[
+        *SIMPLIFIED_MISTAKES,
+        Mistake(
+            "counts all values",
+            "n = grad_output.shape[0]",
+            "n = grad_output.numel()",
+            "N is the number of examples, over which each feature's sum runs; yours counts the "
+            "features as well.",
+        ),
+        Mistake(
+            "one average for all features",
+            "along = grad_beta / n + x_hat * grad_gamma / n",
+            "along = grad_output.mean() + x_hat * (grad_output * x_hat).mean()",
+            "Your two averages run over the features too. Each feature is normalised by itself, "
+            "and has averages over the batch of its own.",
+        ),
+        Mistake(
+            "x_hat squared in the variance's term",
+            "x_hat * grad_gamma / n",
+            "x_hat**2 * grad_gamma / n",
+            "In the variance's term x_hat stands once outside the sum and once within it; yours "
+            "stands outside twice.",
+        ),
+    ],
     variants=[
         Variant(
             "the bracket times N, over N",
@@ -1507,7 +1649,7 @@ def test_simplified_gradients_of_gamma_and_beta(submission, case):
 
 @batchnorm_backward_simplified.test(
     points=0.5,
-    cases=[Case("a batch", simplified_gradient_of_x, lambda make: backward_inputs(make, 6, 4))],
+    cases=[Case("a batch", all_simplified_gradients, lambda make: backward_inputs(make, 6, 4))],
 )
 def test_simplified_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
@@ -1606,6 +1748,22 @@ spatial_batchnorm_forward = Exercise(
             "out.reshape(n, w, h, c).permute(0, 3, 2, 1)",
             "The rows run along the width within the height: reshape them in the order in which "
             "they were made.",
+        ),
+        Mistake(
+            "only channels and width exchanged",
+            ROWS,
+            "x.transpose(1, 3).reshape(n * h * w, c)",
+            "transpose(1, 3) exchanges the channels with the width, so that the rows run along the "
+            "height within the width. Go back in the order in which you came.",
+        ),
+        by_hand(
+            "mean of the images' variances",
+            "You average the variances of the single images. How far the images' means lie apart "
+            "belongs to the variance of the channel as well.",
+            (
+                "        var = x.var(dim=(0, 2, 3), correction=0)",
+                "        var = x.var(dim=(2, 3), correction=0).mean(dim=0)",
+            ),
         ),
         Mistake(
             "view instead of reshape",
@@ -2008,6 +2166,19 @@ spatial_batchnorm_backward = Exercise(
     oracle=for_dimensions(4, simplified_by_autograd),
     forbids=[*BY_AUTOGRAD, *NORMALISATIONS],
     mistakes=[
+        Mistake(
+            "height and width exchanged",
+            GRAD_IMAGES,
+            "grad_rows.reshape(n, w, h, c).permute(0, 3, 2, 1)",
+            "The rows run along the width within the height: reshape them in the order in which "
+            "they were made.",
+        ),
+        Mistake(
+            "gradients of gamma and beta with axes of size one",
+            "grad_gamma, grad_beta\n",
+            "grad_gamma.reshape(1, c, 1, 1), grad_beta.reshape(1, c, 1, 1)\n",
+            "gamma and beta are (C,), and so are their gradients: take off the axes of size one.",
+        ),
         Mistake.edits_of(
             "reshaped without moving the channels",
             [
@@ -2193,7 +2364,7 @@ def test_spatial_gradients_of_gamma_and_beta(submission, case):
     cases=[
         Case(
             "a batch of images",
-            simplified_gradient_of_x,
+            all_simplified_gradients,
             lambda make: backward_inputs(make, 2, 3, 4, 5),
         )
     ],
@@ -2230,6 +2401,13 @@ def fresh(impl, num_features):
 def one_batch(impl, x, state, **hyper):
     module = prepared(impl, state, **hyper).train()
     return {"output in training": module(x), **buffers_of(module)}
+
+
+def one_batch_of_two_modules(impl, x, state, **hyper):
+    other = impl(len(state["weight"]), **hyper)
+    outcome = one_batch(impl, x, state, **hyper)
+    told = {f"{name} of another module": value for name, value in buffers_of(other).items()}
+    return outcome | told
 
 
 def positional_arguments(impl, x, state, eps, momentum):
@@ -2378,6 +2556,83 @@ batch_norm_module = Exercise(
                 (BIAS, 'self.register_buffer("bias", torch.zeros(num_features))'),
             ],
             "weight and bias are learned: an optimizer finds them only as parameters.",
+        ),
+        Mistake(
+            "weight is a buffer",
+            WEIGHT,
+            'self.register_buffer("weight", torch.ones(num_features))',
+            "weight is learned: an optimizer finds it only as a parameter.",
+        ),
+        Mistake.edits_of(
+            "weight and bias as rows",
+            [
+                (WEIGHT, "self.weight = nn.Parameter(torch.ones(1, num_features))"),
+                (BIAS, "self.bias = nn.Parameter(torch.zeros(1, num_features))"),
+                ("            self.weight,", "            self.weight[0],"),
+                ("            self.bias,", "            self.bias[0],"),
+            ],
+            "weight and bias have one dimension, (num_features,): yours have two, and the state of "
+            "another batch norm does not fit in.",
+        ),
+        Mistake.edits_of(
+            "buffers shared by all modules",
+            [
+                (
+                    "    running_mean: Tensor\n",
+                    "    shared: dict[int, Tensor] = {}\n    running_mean: Tensor\n",
+                ),
+                (
+                    BUFFER_MEAN,
+                    'self.register_buffer("running_mean", self.shared.setdefault('
+                    "num_features, torch.zeros(num_features)))",
+                ),
+                (UPDATE, "out, new_mean, self.running_var = normalise("),
+                (
+                    "        return out",
+                    "        self.running_mean.copy_(new_mean)\n        return out",
+                ),
+            ],
+            "All modules of a width write into one and the same buffer. Each makes tensors of its "
+            "own in __init__, not once in the class.",
+        ),
+        Mistake(
+            "the batch's statistics in evaluation, buffers kept",
+            UPDATE,
+            "was = self.running_mean.clone(), self.running_var.clone()\n"
+            "        if not self.training:\n"
+            "            vectors = x.dim() == 2\n"
+            "            return (batchnorm_forward if vectors else spatial_batchnorm_forward)(\n"
+            "                x, self.weight, self.bias, *was, True, self.momentum, self.eps\n"
+            "            )[0]\n"
+            f"        {UPDATE}",
+            "In evaluation mode your layer still normalises with the batch. Pass the module's mode "
+            "on: evaluation stands on the running statistics.",
+        ),
+        Mistake(
+            "buffers updated in evaluation",
+            "        return out",
+            "        if not self.training:\n"
+            "            was = self.running_mean, self.running_var\n"
+            "            _, self.running_mean, self.running_var = normalise(\n"
+            "                x, self.weight, self.bias, *was, True, self.momentum, self.eps\n"
+            "            )\n"
+            "        return out",
+            "The output in evaluation is right, but the buffers follow the batch there too. They "
+            "are updated in training mode only.",
+        ),
+        Mistake(
+            "output and statistics returned",
+            "        return out",
+            "        return out, self.running_mean, self.running_var",
+            "A layer returns one tensor, so that it can stand in a network: keep the statistics in "
+            "the buffers.",
+        ),
+        Mistake(
+            "recording switched off",
+            "        return out",
+            "        return out.detach()",
+            "No gradient reaches x, weight or bias: something detaches the output or switches "
+            "recording off.",
         ),
         Mistake(
             "no bias of its own",
@@ -2531,6 +2786,29 @@ batch_norm_module = Exercise(
         ),
     ],
     variants=[
+        Variant(
+            "vectors as images of one position",
+            """
+            class BatchNorm(nn.Module):
+                def __init__(self, num_features, eps=1e-5, momentum=0.1):
+                    super().__init__()
+                    self.eps, self.momentum = eps, momentum
+                    self.weight = nn.Parameter(torch.empty(num_features))
+                    self.bias = nn.Parameter(torch.empty(num_features))
+                    nn.init.ones_(self.weight), nn.init.zeros_(self.bias)
+                    self.register_buffer("running_mean", torch.zeros_like(self.bias.detach()))
+                    self.register_buffer("running_var", torch.ones_like(self.weight.detach()))
+                def forward(self, x):
+                    images = x.reshape(*x.shape, *[1] * (4 - x.dim()))
+                    y, m, v = spatial_batchnorm_forward(
+                        images, self.weight, self.bias, self.running_mean, self.running_var,
+                        training=self.training, momentum=self.momentum, eps=self.eps,
+                    )
+                    self.running_mean.data = m.data
+                    self.running_var.data = v.data
+                    return y.reshape(x.shape)
+            """,
+        ),
         Variant.edits_of(
             "buffers written in place",
             [
@@ -2613,7 +2891,11 @@ def test_holds_parameters_and_buffers(submission, case):
 @batch_norm_module.test(
     points=1,
     cases=[
-        Case("a batch of vectors", one_batch, lambda make: module_inputs(make, 6, 4)),
+        Case(
+            "a batch of vectors",
+            one_batch_of_two_modules,
+            lambda make: module_inputs(make, 6, 4),
+        ),
         Case("a batch of images", one_batch, lambda make: module_inputs(make, 2, 5, 3, 4)),
         Case("made positionally", positional_arguments, lambda make: module_inputs(make, 5, 3)),
         Case(
@@ -2708,6 +2990,10 @@ def varied(make, *shape, far=2.0):
     return centre + make.uniform(*shape, low=0.6, high=1.8) * make.normal(*shape)
 
 
+def far_from_zero(make, *shape):
+    return make.normal(*shape) + make.number(400, 900)
+
+
 def norm_inputs(make, *shape, over, **changes):
     made = dict(x=varied(make, *shape), **affine(make, *over), eps=HYPER["eps"])
     return {**made, **changes}
@@ -2739,6 +3025,17 @@ def affine_mistakes(gamma, beta):
         known("beta forgotten", right, f"{gamma} * x_hat"),
         known("gamma and beta exchanged", right, f"{beta} * x_hat + {gamma}"),
         known("gamma scales beta too", right, f"{gamma} * (x_hat + {beta})"),
+        known("gamma and beta forgotten", right, "x_hat"),
+        known("gamma from one", right, f"(1 + {gamma}) * x_hat + {beta}"),
+    ]
+
+
+def detached_mistakes(centred):
+    """A statistic that lets no gradient through, where x_hat is spelled so."""
+    right = f"{centred} / torch.sqrt(var + eps)"
+    return [
+        known("mean detached", right, right.replace("mean", "mean.detach()")),
+        known("variance detached", right, right.replace("var", "var.detach()")),
     ]
 
 
@@ -2753,6 +3050,14 @@ layer_norm = Exercise(
     mistakes=[
         *ROOT_MISTAKES,
         *affine_mistakes("gamma", "beta"),
+        *detached_mistakes("(x - mean)"),
+        known("in single precision", LAYER_MEAN, f"x = x.float()\n    {LAYER_MEAN}"),
+        Mistake(
+            "sum of squares for their mean",
+            LAYER_VAR,
+            LAYER_VAR.replace("square().mean", "square().sum"),
+            "The squared distances from the mean are averaged, not added up.",
+        ),
         Mistake(
             "last dimension alone",
             DIMS,
@@ -2893,9 +3198,7 @@ LAYER_CASES = [
         Case(
             "features far from zero",
             called,
-            lambda make: norm_inputs(
-                make, 4, 6, over=(6,), eps=1e-3, x=make.normal(4, 6) + make.number(400, 900)
-            ),
+            lambda make: norm_inputs(make, 4, 6, over=(6,), eps=1e-3, x=far_from_zero(make, 4, 6)),
         ),
         Case(
             "eps left at its default, features of tiny spread",
@@ -2937,6 +3240,7 @@ GROUPED = "grouped = x.reshape(n, num_groups, -1)  # (N, groups, C/groups · pos
 UNGROUPED = "x_hat = ((grouped - mean) / torch.sqrt(var + eps)).reshape(x.shape)"
 GROUP_MEAN = "mean = grouped.mean(dim=2, keepdim=True)"
 GROUP_VAR = "var = (grouped - mean).square().mean(dim=2, keepdim=True)"
+GROUP_VAR_SHORT = "var = grouped.square().mean(dim=2, keepdim=True) - mean.square()"
 
 
 def group_inputs(make, *shape, num_groups, **changes):
@@ -2950,6 +3254,28 @@ group_norm = Exercise(
     mistakes=[
         *ROOT_MISTAKES,
         *affine_mistakes("gamma.reshape(per_channel)", "beta.reshape(per_channel)"),
+        *detached_mistakes("(grouped - mean)"),
+        known("E[x²] − E[x]²", GROUP_VAR, GROUP_VAR_SHORT),
+        Mistake(
+            "gamma and beta along the last dimension",
+            "return gamma.reshape(per_channel) * x_hat + beta.reshape(per_channel)",
+            "return x_hat.movedim(1, -1) * gamma + beta",
+            "The channels end up last. gamma and beta belong to dimension 1, and the output has "
+            "the shape of x.",
+        ),
+        Mistake(
+            "images only",
+            "per_channel = (c, *[1] * (x.dim() - 2))",
+            "per_channel = (1, c, 1, 1)",
+            "gamma and beta are laid along two dimensions of positions. There may be any number of "
+            "them, also none.",
+        ),
+        known(
+            "gamma before normalising",
+            f"{GROUPED}",
+            "gamma, x = torch.ones_like(gamma), x * gamma.reshape(c, *[1] * (x.dim() - 2))\n"
+            f"    {GROUPED}",
+        ),
         Mistake.edits_of(
             "interleaved groups",
             [
@@ -3052,6 +3378,20 @@ group_norm = Exercise(
     ],
     variants=[
         Variant(
+            "layer_norm over groups",
+            """
+            def group_norm(x, num_groups, gamma, beta, eps=1e-5):
+                batch, channels, *positions = x.shape
+                size, rest = divmod(channels, num_groups)
+                if rest:
+                    raise ValueError("channels")
+                grouped = x.reshape(batch, num_groups, size, *positions)
+                unit = torch.ones(grouped.shape[2:], dtype=x.dtype, device=x.device)
+                y = layer_norm(grouped, unit, torch.zeros_like(unit), eps).reshape(x.shape)
+                return (y.transpose(1, -1) * gamma + beta).transpose(1, -1)
+            """,
+        ),
+        Variant(
             "a loop over the groups",
             """
             def group_norm(x, num_groups, gamma, beta, eps=1e-5):
@@ -3127,6 +3467,13 @@ group_norm = Exercise(
             called,
             lambda make: dict(x=make.normal(2, 6, 4, std=0.002), num_groups=3, **affine(make, 6)),
         ),
+        Case(
+            "channels far from zero",
+            called,
+            lambda make: group_inputs(
+                make, 2, 6, 4, num_groups=3, eps=1e-3, x=far_from_zero(make, 2, 6, 4)
+            ),
+        ),
     ],
 )
 def test_normalises_each_group(submission, case):
@@ -3191,6 +3538,20 @@ instance_norm = Exercise(
     mistakes=[
         *ROOT_MISTAKES,
         *affine_mistakes("gamma.reshape(per_channel)", "beta.reshape(per_channel)"),
+        *detached_mistakes("(x - mean)"),
+        known(
+            "E[x²] − E[x]²",
+            INSTANCE_VAR,
+            "var = x.square().mean(dim=positions, keepdim=True) - mean.square()",
+        ),
+        Mistake(
+            "as many groups as examples",
+            POSITIONS,
+            "return group_norm(x, x.shape[0], gamma, beta, eps)\n"
+            "    positions = tuple(range(2, x.dim()))",
+            "The groups are counted by the batch. Every channel is to be a group of its own: their "
+            "number is that of the channels.",
+        ),
         Mistake(
             "over the batch too",
             POSITIONS,
@@ -3308,6 +3669,11 @@ instance_norm = Exercise(
             called,
             lambda make: dict(x=make.normal(2, 3, 4, 5, std=0.002), **affine(make, 3)),
         ),
+        Case(
+            "channels far from zero",
+            called,
+            lambda make: instance_inputs(make, 2, 3, 7, eps=1e-3, x=far_from_zero(make, 2, 3, 7)),
+        ),
     ],
 )
 def test_normalises_each_channel_of_each_example(submission, case):
@@ -3352,6 +3718,26 @@ rms_norm = Exercise(
     oracle=by_torch_rms_norm,
     forbids=[*NORMALISATIONS, "torch.nn.functional.normalize"],
     mistakes=[
+        Mistake(
+            "layer_norm's default for eps",
+            "eps: float = 1e-6",
+            "eps: float = 1e-5",
+            "The stub's signature gives eps another default than yours.",
+        ),
+        Mistake(
+            "mean absolute value",
+            RMS,
+            "(x.abs().mean(dim=dims, keepdim=True) + eps)",
+            "You divide by the mean absolute value. The *root of the mean square* is asked for.",
+        ),
+        Mistake(
+            "divided by the size of the last dimension alone",
+            MEAN_SQUARE,
+            "x.square().sum(dim=dims, keepdim=True) / x.shape[-1]",
+            "gamma may have several dimensions: the mean is over all their values together, so "
+            "divide by how many there are in all.",
+        ),
+        known("in single precision", "mean_square = ", "x = x.float()\n    mean_square = "),
         Mistake(
             "mean subtracted",
             "return gamma * x / torch",
