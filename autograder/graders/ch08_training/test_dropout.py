@@ -659,6 +659,19 @@ dropout_forward = Exercise(
         ),
     ],
     variants=[
+        Variant(
+            "from random whole numbers",
+            """
+            def dropout_forward(x, p, training, generator=None):
+                if not 0 <= p <= 1:
+                    raise ValueError()
+                big = 2**40
+                cut = round(p * big) if training else 0
+                mask = torch.randint(0, big, x.shape, generator=generator, device=x.device) >= cut
+                factor = 0.0 if p == 1 and training else (1 / (1 - p) if training else 1.0)
+                return mask * x * factor, mask
+            """,
+        ),
         Variant.edits_of("strictly greater", [(">= p", "> p")]),
         Variant(
             "bernoulli_ on an empty tensor, where",
@@ -1504,6 +1517,49 @@ dropout_module = Exercise(
         ),
     ],
     variants=[
+        Variant(
+            "p as a property that checks",
+            """
+            class Dropout(nn.Module):
+                def __init__(self, p=0.5):
+                    super().__init__()
+                    self.p = p
+                @property
+                def p(self):
+                    return self._p
+                @p.setter
+                def p(self, value):
+                    if not 0 <= value <= 1:
+                        raise ValueError("p")
+                    self._p = value
+                def forward(self, x):
+                    out, _ = dropout_forward(x, self.p, self.training)
+                    return out
+            """,
+        ),
+        Variant(
+            "with a backward pass of its own",
+            """
+            class _Drop(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, x, p):
+                    y, mask = dropout_forward(x, p, True)
+                    ctx.save_for_backward(mask)
+                    ctx.p = p
+                    return y
+                @staticmethod
+                def backward(ctx, g):
+                    (mask,) = ctx.saved_tensors
+                    return dropout_backward(g, mask, ctx.p, True), None
+            class Dropout(nn.Module):
+                def __init__(self, p=0.5):
+                    super().__init__()
+                    if not 0 <= p <= 1: raise ValueError
+                    self.p = p
+                def forward(self, x):
+                    return _Drop.apply(x, self.p) if self.training else x
+            """,
+        ),
         Variant(
             "written from scratch",
             """
@@ -2378,6 +2434,28 @@ dropout_regressor = Exercise(
         ),
     ],
     variants=[
+        Variant(
+            "a skeleton that both could share",
+            """
+            class _Skeleton(nn.Module):
+                activation = staticmethod(nn.functional.silu)
+                def __init__(self, in_features, hidden, outputs, p):
+                    super().__init__()
+                    w = (in_features, *hidden)
+                    self.affine = nn.ModuleList(nn.Linear(*pair) for pair in zip(w, w[1:]))
+                    self.dropout = nn.ModuleList(Dropout(p) for _ in w[1:])
+                    self.last = nn.Linear(w[-1], outputs)
+                def forward(self, x):
+                    for f, d in zip(self.affine, self.dropout, strict=True):
+                        x = d(self.activation(f(x)))
+                    return self.last(x)
+            class DropoutRegressor(_Skeleton):
+                def __init__(self, in_features, hidden, p=0.1):
+                    super().__init__(in_features, hidden, 1, p)
+                def forward(self, x):
+                    return super().forward(x).reshape(-1)
+            """,
+        ),
         Variant(
             "ModuleList, one shared dropout layer",
             """

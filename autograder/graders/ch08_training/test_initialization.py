@@ -475,6 +475,25 @@ Standardizer = Exercise(
         ),
     ],
     variants=variants("""
+        in double precision inside
+            class Standardizer(nn.Module):
+                def __init__(self, num_features):
+                    super().__init__()
+                    mean, std = torch.zeros(num_features), torch.ones(num_features)
+                    self.register_buffer("mean", mean)
+                    self.register_buffer("std", std)
+                def fit(self, x):
+                    with torch.no_grad():
+                        d = x.double()
+                        var, mean = torch.var_mean(d, dim=0, correction=0)
+                        spread = d.max(0).values - d.min(0).values
+                        std = torch.where(spread > 0, var.sqrt(), 1.0)
+                        self.mean, self.std = mean.to(x.dtype), std.to(x.dtype)
+                def forward(self, x):
+                    return (x - self.mean[None]) / self.std[None]
+                def inverse(self, z):
+                    return z * self.std[None] + self.mean[None]
+
         copied into the buffers
             class Standardizer(nn.Module):
                 def __init__(self, num_features):
@@ -2072,6 +2091,24 @@ gradient_rms = Exercise(
             """, "On its way back the gradient meets the activation's slope in every layer."),
     ],
     variants=variants("""
+        the rest of the network anew from each layer
+            def gradient_rms(x, weights, activation, grad_output):
+                def rest(h, i):
+                    for w in weights[i:]:
+                        h = activation(h @ w.detach().mT)
+                    return h
+                result = []
+                h = x.detach()
+                for i in range(len(weights) + 1):
+                    leaf = h.detach().requires_grad_()
+                    loss = (rest(leaf, i) * grad_output.detach()).sum()
+                    (g,) = torch.autograd.grad(loss, leaf)
+                    result.append((g**2).mean().sqrt())
+                    if i < len(weights):
+                        with torch.no_grad():
+                            h = activation(h @ weights[i].T)
+                return torch.stack(result)
+
         by hand, with the activation's slope from autograd
             def gradient_rms(x, weights, activation, grad_output):
                 slopes, h = [], x
