@@ -486,6 +486,13 @@ bias_variance = Exercise(
                 centre = predictions[0]
             Bias is what remains when the accidents of single training sets are averaged away.
         """),
+        Mistake(
+            "through NumPy",
+            VARIANCE,
+            "variance = torch.as_tensor(predictions.numpy().var(axis=0).mean())",
+            "NumPy cannot see a tensor that is on a GPU. Stay in PyTorch: it has the same "
+            "operations.",
+        ),
         *slips(BIAS, """
             one bias for each point
                 bias_squared = (centre - truth).square()
@@ -949,6 +956,17 @@ error_gaps = Exercise(
             ],
             "The gaps have the names that the docstring gives, with spaces in them.",
         ),
+        Mistake.edits_of(
+            "all the wrong way round",
+            [
+                ("train - target,", "target - train,"),
+                ("train_dev - train,", "train - train_dev,"),
+                ("dev - train_dev,", "train_dev - dev,"),
+                ("test - dev,", "dev - test,"),
+            ],
+            "Every gap has the wrong sign: it is what one error has *more* than the one before it "
+            "in the chain.",
+        ),
         Mistake(
             "values without names",
             '        "overfitting to dev": test - dev,\n    }',
@@ -1260,6 +1278,17 @@ EarlyStopping = Exercise(
             best_loss is that of the last improvement: a loss that is lower by too little leaves
             it alone.
         """),
+        Mistake.edits_of(
+            "state shared by all watches",
+            [
+                ("        self.best_state: dict[str, Any] = {}\n", ""),
+                ("    def __init__(", "    best_state: dict[str, Any] = {}\n\n    def __init__("),
+                (KEPT, KEPT.replace("self.", "EarlyStopping.")),
+                ("if self.best_epoch is None:", "if not self.best_state:"),
+            ],
+            "The remembered state belongs to the class, and so to every watch there is: keep it in "
+            "the instance.",
+        ),
         *slips(BACK, """
             restored once only
                 model.load_state_dict(self.best_state)
@@ -1685,7 +1714,9 @@ def sorted_into_groups(impl, values, weight_decay, kind, frozen):
     if kinds != ["dict"] * len(kinds):
         return {"the groups are": ", ".join(kinds)}
     lists = [isinstance(group["params"], list) for group in groups]
-    held = {type(p).__name__ for group, is_list in zip(groups, lists, strict=True) if is_list
+    held = {"copies" for group in groups for p in group["params"]
+            if isinstance(p, torch.Tensor) and not p.is_leaf}  # fmt: skip
+    held |= {type(p).__name__ for group, is_list in zip(groups, lists, strict=True) if is_list
             for p in group["params"] if not isinstance(p, torch.Tensor)}  # fmt: skip
     if held:
         return {"the groups hold": ", ".join(sorted(held))}
@@ -1914,6 +1945,12 @@ decay_groups = Exercise(
             FIRST,
             FIRST.replace("p for p in trained", "n for n, p in model.named_parameters()"),
             "The groups hold the parameters themselves, not their names.",
+        ),
+        Mistake(
+            "clones for parameters",
+            FIRST,
+            FIRST.replace("[p for", "[p.clone() for"),
+            "The optimizer has to get the model's own parameters: it cannot train clones of them.",
         ),
         Mistake(
             "data for parameters",

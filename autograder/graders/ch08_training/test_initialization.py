@@ -437,6 +437,14 @@ Standardizer = Exercise(
             'super().__init__()\n        self.register_buffer("fitted", torch.zeros(1))',
             "mean and std are all that the state_dict holds: yours has another entry.",
         ),
+        Mistake(
+            "made on the CPU in fit",
+            FITTED,
+            "ones = torch.ones(x.shape[1], dtype=x.dtype)\n"
+            "        self.std = torch.where(constant, ones, x.std(dim=0, correction=0))",
+            "Something that fit makes is on the CPU, wherever its inputs are: make new tensors "
+            "where x is.",
+        ),
         Mistake.edits_of(
             "plain attributes",
             [
