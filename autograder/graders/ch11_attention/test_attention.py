@@ -901,6 +901,27 @@ scaled_dot_product_attention = Exercise(
             "The caller's queries are scaled in place. Make a new tensor: the arguments belong "
             "to the caller.",
         ),
+        *(
+            Mistake(
+                f"{name} cut from the graph",
+                where,
+                where.replace(letter, f"{letter}.detach()", 1),
+                f"No gradient reaches the {name}: they are detached, so that what made them could "
+                "not be learned.",
+            )
+            for name, letter, where in (
+                ("queries", "q", "q @ k.transpose"),
+                ("keys", "k", "k.transpose(-2, -1)"),
+                ("values", "v", "v, weights  #"),
+            )
+        ),
+        Mistake(
+            "no mask not provided for",
+            "        weights = torch.softmax(scores, dim=-1)\n",
+            "        weights = torch.softmax(scores, dim=-1).masked_fill(~mask, 0.0)\n",
+            "A mask is taken for granted. It may be None, and then every query may attend to every "
+            "key.",
+        ),
         Mistake(
             "fixed dimensions",
             "k.transpose(-2, -1)",
@@ -1832,6 +1853,20 @@ def shared_mistakes(query, key, value, sizes="d_model, d_model"):
             "detached. Whatever made it could not be trained.",
         ),
         Mistake(
+            "queries cut from what they are made of",
+            f"self.W_q({query})",
+            f"self.W_q({query}.detach())",
+            "No gradient passes through the queries to the sequence that they are made of: it is "
+            "detached. Whatever made it could not be trained.",
+        ),
+        Mistake(
+            "only more heads than features refused",
+            "if d_model % num_heads != 0:",
+            "if num_heads > d_model:",
+            "Only more heads than features are refused. Whenever num_heads does not divide "
+            "d_model, a ValueError should be raised.",
+        ),
+        Mistake(
             "values cut from what they are made of",
             f"self.W_v({value})",
             f"self.W_v({value}.detach())",
@@ -2448,6 +2483,7 @@ CrossAttention = Exercise(
                 "several": [
                     {"d_model": 12, "d_context": 7, "num_heads": make.choice([3, 4])},
                     {"d_model": 10, "d_context": 12, "num_heads": make.choice([3, 4])},
+                    {"d_model": 4, "d_context": 8, "num_heads": 8},
                 ]
             },
         ),
@@ -2793,6 +2829,7 @@ GroupedQueryAttention = Exercise(
                 "several": [
                     {"d_model": 12, "num_heads": 6, "num_kv_heads": make.choice([2, 3])},
                     {"d_model": 14, "num_heads": 4, "num_kv_heads": 2},
+                    {"d_model": 4, "num_heads": 8, "num_kv_heads": 2},
                     {"d_model": 12, "num_heads": 6, "num_kv_heads": 4},
                     {"d_model": 12, "num_heads": 3, "num_kv_heads": 6},
                     {"d_model": 9, "num_heads": 3, "num_kv_heads": 2},
