@@ -117,7 +117,9 @@ def _value_slip(failure: Failure) -> str | None:
         return None
     if failure.seen.status == "returned":
         return _relation(failure.seen.outcome, failure.right)
-    return "nothing returned" if "NoneType" in str(failure.seen.error.get("message")) else None
+    # Where the student's own lines stopped at a None, it was another one.
+    returned_none = "NoneType" in str(failure.seen.error.get("message"))
+    return "nothing returned" if returned_none and not failure.seen.error.get("frames") else None
 
 
 def _relation(outcome: Any, right: Any) -> str | None:

@@ -199,3 +199,16 @@ def test_the_reference_never_stands_in(zygote):
     assert b"torch.optim" in told or b"optim" in told
     for line in lesson.reference_source("adam_step").split("\n")[-6:]:
         assert not line.strip() or line.strip().encode() not in told
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [("loss = fake_logits.mean()", "nothing returned"), ("return None.mean()", None)],
+)
+def test_a_none_of_ones_own_is_no_missing_return(fill, grade, body, name):
+    source = (
+        f"def wasserstein_generator_loss(fake_scores):\n    fake_logits = fake_scores\n    {body}\n"
+    )
+    result = result_of(grade(fill(wasserstein_generator_loss=source)), "wasserstein_generator_loss")
+    assert result.score == 0
+    assert result.mistake == name
