@@ -4,6 +4,7 @@ Training is judged from given parameters, in the order of the examples, so that 
 compared; a random order is judged by what it must keep: every example once, each time in another
 order.
 """
+
 # ruff: noqa: ARG001, ARG002 - callbacks, metrics and scenarios are handed more than some of them need
 
 from typing import Any
@@ -78,6 +79,8 @@ count_examples = Exercise(
          "A wrong argument is a ValueError; an assertion raises another error."),
         ("added up", "return counts.pop()", "return counts.pop() * len(tensors)",
          "The tensors of a dict describe the *same* examples: they are not added up."),
+        ("none taken for an error", CHECK, "len(counts) != 1 or 0 in counts",
+         "No examples at all is a number too: the tensors agree on it, so return 0."),
     ]),
     variants=[
         Variant("checked one by one", """
@@ -109,6 +112,7 @@ count_examples = Exercise(
     cases=[
         Case("a matrix", apply, lambda make: {"data": make.normal(7, 3)}, dtypes=ONE),
         Case("three tensors", apply, of_examples(5, a=(2,), b=(), c=(3, 4)), dtypes=ONE),
+        Case("no examples", apply, of_examples(0, a=(2,), b=()), dtypes=ONE),
         Case("different numbers", miscounted, of_examples(4, first=(2,), second=(3,)), dtypes=ONE),
     ],
 )
@@ -518,6 +522,10 @@ heads = Exercise(
         ("outputs under swapped names", [("self.heads.items()}",
           "zip(list(self.heads), reversed(self.heads.values()))}")],
          "Each output belongs under the name of its own head."),
+        ("trunk called again for every head",
+         [(OUTPUTS, OUTPUTS.replace("features", "self.trunk(x)"))],
+         "The trunk's work is done anew for every head: compute the features a single time. (With "
+         "dropout in the trunk, the heads would see different features.)"),
     ]],
     variants=[
         Variant("a loop", """
@@ -639,6 +647,12 @@ multi_loss = Exercise(
          "torch.tensor copies the numbers and cuts them off from autograd. Add the tensors."),
         ("weights squared", FACTOR, "factors.get(name, 1.0) ** 2 * value",
          "Each weight is a factor once."),
+        ("a weight of zero taken for none", FACTOR, "(factors.get(name) or 1.0) * value",
+         "A weight of 0 is a weight too, and `or` takes it for a missing one: such a loss is "
+         "reported "
+         "and has no part in the sum."),
+        ("numbers reported", LOSSES, '{"loss": total, **{n: v.item() for n, v in each.items()}}',
+         "The heads' losses are tensors of shape (), as the total is, not Python numbers."),
     ]),
     variants=[
         Variant("a running sum", """
@@ -666,6 +680,7 @@ WEIGHED = [
     Case("no weights", weighed, loss_inputs()),
     Case("two weights", weighed, loss_inputs(a=(0.2, 0.6), b=(1.5, 3.0))),
     Case("a weight for one of two", weighed, loss_inputs(b=(0.3, 0.7))),
+    Case("a weight of zero", weighed, loss_inputs(a=(0.0, 0.0), b=(0.3, 0.7))),
 ]
 
 
@@ -781,6 +796,12 @@ history = Exercise(
             (FORGET, 'earlier training wrote."""\n        self.epoch.clear()\n'
              "        self.history.clear()\n")],
          "A list made in the class's body is shared by all its objects: make it in __init__."),
+        ("epochs counted by itself",
+         [("self.epoch.append(epoch)", "self.epoch.append(len(self.epoch))")],
+         "The loop says which epoch it was: write down the number that it hands over."),
+        ("emptied at the end",
+         [("        return\n", "        self.epoch, self.history = [], {}\n")],
+         "What was written stays when training ends: it is forgotten when the next one begins."),
     ]],
     variants=[
         Variant("a defaultdict", """
@@ -965,6 +986,21 @@ best_weights = Exercise(
          "Every figure is compared with the first one: remember the new best."),
         ("mode not checked", [('if mode not in ("min", "max"):', "if not mode:")],
          "Another mode than \"min\" and \"max\" should raise a ValueError."),
+        ("parameters alone, loaded as they come",
+         [("model.state_dict().items()", "model.named_parameters()"),
+          ("load_state_dict(self.weights)", "load_state_dict(self.weights, strict=False)")],
+         "Buffers, such as batch norm's running statistics, belong to the state too."),
+        ("old weights not forgotten",
+         [("self.best, self.best_epoch, self.weights = None, None, None",
+           "self.best, self.best_epoch = None, None")],
+         "A new training forgets the old best, its weights too: where it finds none, nothing is "
+         "put "
+         "back."),
+        ("a figure of zero taken for none", [("self.best is None or", "not self.best or")],
+         "A best figure of 0 is a figure, and `not` takes it for a missing one: ask for None."),
+        ("the first epoch taken for none",
+         [("if self.weights is not None:", "if self.best_epoch:")],
+         "Epochs are counted from 0, and 0 counts as false: the best epoch may be the first."),
     ]],
     variants=[
         Variant("deepcopy and a sign", """
@@ -1031,6 +1067,11 @@ best_weights = Exercise(
         Case("NaN in the first epoch", kept, figures_at(None, 3, 2, None, 4), dtypes=ONE),
         Case("nothing but NaN", kept, figures_at(None, None), dtypes=ONE),
         Case("a second training", kept, figures_at(2, 1, 3, again=(5, 4, 6)), dtypes=ONE),
+        Case("a second training, of NaN alone", kept, figures_at(2, 1, again=(None, None)),
+             dtypes=ONE),
+        Case("a first figure of zero", kept, lambda make: {
+            "like": make.normal(1), "figures": [0.0, make.number(0.2, 0.4), make.number(0.1, 0.2)]
+        }, dtypes=ONE),
         Case("modes", mode_errors, lambda make: {"like": make.normal(1)}, dtypes=ONE),
     ],
 )  # fmt: skip
@@ -1167,6 +1208,32 @@ def called_back(impl, weights, train, validation):
         "epochs of the second training": second.epoch,
         "names in the second history": sorted(second.history),
     }
+
+
+class Sleeper(Reporter):
+    """Leaves the model in evaluation mode, as whoever looks at its outputs may do."""
+
+    def on_epoch_end(self, model, epoch, logs):
+        super().on_epoch_end(model, epoch, logs)
+        model.eval()
+
+
+def left_in_evaluation(impl, weights, train):
+    seen: list[Any] = []
+    events: list[str] = []
+    model = ready(impl, weights, seen)
+    model.fit(*train, epochs=3, batch_size=4, shuffle=False, callbacks=[Sleeper("one", events)])
+    return {"modes": modes_of(seen), "what the callback was told": events}
+
+
+def compiled_anew(impl, weights, train):
+    model = ready(impl, weights, [])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    model.compile(optimizer, absolute, {"other": lopsided})
+    second = model.evaluate(*train)
+    model.compile(optimizer, lopsided)
+    third = model.evaluate(*train)
+    return {"figures": [second, third], "their names": [sorted(second), sorted(third)]}
 
 
 def orders(impl, weights, train, seed):
@@ -1361,6 +1428,46 @@ model = Exercise(
          "The batches are to be joined, so that it makes no difference how they were cut."),
         ("a new mode after predicting", [(AFTER + "join", "self.train()\n        return join")],
          "The model may have been in evaluation mode before: put back the mode that it had."),
+        ("training mode set once",
+         [("            self.train()\n", ""), (EPOCH, "        self.train()\n" + EPOCH)],
+         "A callback may have put the model into evaluation mode: set training mode in every "
+         "epoch."),
+        ("loss's arguments swapped",
+         [("self.loss(outputs, targets)", "self.loss(targets, outputs)")],
+         "The loss is given its two arguments the other way round: the outputs come first."),
+        ("metrics of a second call",
+         [(ADD_METRIC, ADD_METRIC.replace("outputs", "self(select(x, index))"))],
+         "The metrics are those of the outputs that were trained on: the network is not called "
+         "again."),
+        ("validated at the end alone",
+         [("if validation_data is not None:",
+           "if validation_data is not None and epoch == epochs - 1:")],
+         "Every epoch's report holds the validation figures, not only the last one's."),
+        ("stopped between callbacks", [(REPORT, REPORT + "                if self.stop_training:\n"
+                                        "                    break\n")],
+         "Every callback hears of the epoch, also where one before it asked to stop."),
+        ("one history for all trainings",
+         [("n, history = count_examples(x), History()",
+           "n = count_examples(x)\n        kept = self.__dict__.setdefault('_kept', History())\n"
+           "        history = kept")],
+         "Every call of fit returns a history of its own: an earlier one is still the caller's."),
+        ("another error", [(COMPILED, COMPILED.replace("RuntimeError", "ValueError"))],
+         "An error is raised, but of another class: the docstring asks for a RuntimeError."),
+        ("evaluated without being compiled",
+         [('            raise RuntimeError("compile the model before evaluating it")',
+           "            self.optimizer = None")],
+         "evaluate needs a loss too: complain with a RuntimeError where the model was not "
+         "compiled."),
+        ("prediction asks for compile",
+         [("        parts = []\n", "        if self.optimizer is None:\n"
+           "            raise RuntimeError('compile the model first')\n        parts = []\n")],
+         "Predicting needs neither loss nor optimizer: it works without compile."),
+        ("left in evaluation mode by predict", [(AFTER + "join", "return join")],
+         "The model stays in evaluation mode after predicting: put back the mode that it had."),
+        ("earlier metrics kept",
+         [("dict(metrics or {})", "{**getattr(self, 'metrics', {}), **(metrics or "
+                                   "{})}")],
+         "compile says anew what is reported: the metrics of an earlier call are gone."),
     ]],
     variants=[
         Variant.edits_of("weights of batches from the targets, no helper", [
@@ -1477,9 +1584,12 @@ def test_model_shuffles(submission, case):
 
 
 @model.test(
-    points=1.25, cases=[Case("two callbacks, one of which stops", called_back, setting(10, 6),
-                             dtypes=ONE)]
-)  # fmt: skip
+    points=1.25,
+    cases=[
+        Case("two callbacks, one of which stops", called_back, setting(10, 6), dtypes=ONE),
+        Case("a callback that changes the mode", left_in_evaluation, setting(6), dtypes=ONE),
+    ],
+)
 def test_model_calls_back(submission, case):
     """Tells the callbacks, and stops where they say so"""
     submission.matches_reference(case)
@@ -1494,6 +1604,7 @@ def test_model_calls_back(submission, case):
         Case("several inputs and outputs", evaluated,
              setting(8, parts=True, batch_size=3, training=True), dtypes=ONE),
         Case("not compiled", uncompiled, setting(5), dtypes=ONE),
+        Case("compiled anew", compiled_anew, setting(5), dtypes=ONE),
     ],
 )  # fmt: skip
 def test_model_evaluates(submission, case):

@@ -682,7 +682,8 @@ mlp = Exercise(
           "        for pair in pairwise(sizes):\n            made.setdefault(pair, Linear(*pair))\n"
           "            self.layers.append(made[pair])")],
          "Two hidden layers of the same sizes are two layers, with weights of their own."),
-        ("leading dimensions joined", [("        for layer in", "        x = x.reshape(-1, x.shape[-1])\n"
+        ("leading dimensions joined",
+         [("        for layer in", "        x = x.reshape(-1, x.shape[-1])\n"
                                         "        for layer in")],
          "The leading dimensions stay as they came: yours are joined into one."),
     ]],
@@ -1056,7 +1057,8 @@ widest_hidden = Exercise(
          "The budget is for the whole network, not for each of its layers."),
         ("one hidden layer too few", [("* hidden_layers", "* max(hidden_layers - 1, 1)")],
          "With several hidden layers, one of them is missing in the count."),
-        ("negative where nothing fits", [("    return width", "    return width or min(0, budget - d_out)")],
+        ("negative where nothing fits",
+         [("    return width", "    return width or min(0, budget - d_out)")],
          "Where not even one unit fits, the answer is 0: a width is never negative."),
     ]],
     variants=[
@@ -1215,14 +1217,17 @@ freeze = Exercise(
          "Return the full names of the parameters, not the names that were given."),
         ("switched to evaluation", [("    return frozen", "    model.eval()\n    return frozen")],
          "Freezing does not touch the mode: that is the caller's choice."),
-        ("frozen ones left out", [(MEANT, MEANT.replace("if any", "if parameter.requires_grad and any"))],
-         "The names that are meant are returned, those of parameters that were frozen before as well."),
+        ("frozen ones left out",
+         [(MEANT, MEANT.replace("if any", "if parameter.requires_grad and any"))],
+         "The names that are meant are returned, those of parameters that were frozen before as "
+         "well."),
         ("listed once for each name", [(MEANT, "for _ in [p for p in names if name == p or "
                                         "name.startswith(f'{p}.')]:")],
          "Two names may mean the same parameter: it is listed once."),
         ("in the order of the alphabet", [("return frozen", "return sorted(frozen)")],
          "The names are returned in the model's order, not in that of the alphabet."),
-        ("everything where nothing is named", [(MEANT, MEANT.replace("if any", "if not names or any"))],
+        ("everything where nothing is named",
+         [(MEANT, MEANT.replace("if any", "if not names or any"))],
          "Where no name is given nothing is frozen."),
     ]],
     variants=[
