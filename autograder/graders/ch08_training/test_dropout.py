@@ -592,6 +592,15 @@ dropout_forward = Exercise(
             "No gradient reaches x: something detaches it from the graph on the way.",
         ),
         Mistake(
+            "zeros of another dtype at p = 1",
+            "    mask = torch.rand",
+            "    if p == 1:\n"
+            "        zeros = torch.zeros(x.shape, device=x.device)\n"
+            "        return zeros, torch.zeros_like(x, dtype=torch.bool)\n"
+            "    mask = torch.rand",
+            "At p = 1 the output is made anew, in PyTorch's default dtype: it has the dtype of x.",
+        ),
+        Mistake(
             "one draw for a whole row",
             RAND,
             "torch.rand(*x.shape[:-1], 1, generator=generator, device=x.device).expand_as(x)",
