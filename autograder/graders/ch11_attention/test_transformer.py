@@ -1213,9 +1213,21 @@ def connect(impl, options, weights, x, matrix, training):
 def connect_backward(impl, options, weights, x, matrix, cotangent):
     module = load_weights(impl(x.size(-1), **options), weights)
     leaves = [t.detach().clone().requires_grad_() for t in (x, matrix)]
-    output = module(leaves[0], lambda z: torch.tanh(z @ leaves[1]))
-    found = gradients(output, leaves, cotangent)
-    return dict(zip(("gradient of x", "gradient of the sublayer"), found, strict=True))
+    calls = []
+
+    def sublayer(z):
+        calls.append(1)
+        return torch.tanh(z @ leaves[1])
+
+    found = gradients(module(leaves[0], sublayer), leaves, cotangent)
+    told = dict(zip(("gradient of x", "gradient of the sublayer"), found, strict=True))
+    return {**told, "times that the sublayer was called": len(calls)}
+
+
+def connect_identity(impl, options, weights, x, training):
+    """A sublayer that gives back the very tensor that it gets."""
+    module = load_weights(impl(x.size(-1), **options), weights).train(training)
+    return module(x, lambda z: z)
 
 
 def connect_at_random(impl, options, weights, x, matrix):
@@ -1265,6 +1277,12 @@ def on_the_way_back(make, first):
     inputs = connection(make, norm_first=first)
     del inputs["training"]
     return {**inputs, "cotangent": make.normal(3, 4, 7)}
+
+
+def without_matrix(make):
+    inputs = connection(make, p=1.0)
+    del inputs["matrix"]
+    return inputs
 
 
 def at_random(make):
@@ -1436,6 +1454,20 @@ SublayerConnection = Exercise(
                     "nn.RMSNorm(d_model, eps=1e-5)",
                     "An RMS norm does not take the mean away, and has no bias; the docstring asks "
                     "for nn.LayerNorm.",
+                ),
+                (
+                    "dropped in place",
+                    "nn.Dropout(p)",
+                    "nn.Dropout(p, inplace=True)",
+                    "Dropout overwrites what the sublayer returned. That tensor may be needed "
+                    "elsewhere; it may even be x.",
+                ),
+                (
+                    "the sublayer called twice",
+                    "        return y",
+                    "        sublayer(x)\n        return y",
+                    "The sublayer is called twice. Once is enough, and a second call costs time "
+                    "and draws other random numbers.",
                 ),
                 (
                     "nothing dropped",
@@ -1628,6 +1660,9 @@ def test_norm_and_residual(submission, case):
         *both_orders("everything dropped", p=1.0),
         *both_orders("evaluation mode", p=0.6, training=False),
         case_of("pre-norm: some of it dropped", connect_at_random, at_random, observe=drops),
+        case_of(
+            "post-norm: a sublayer that gives back what it gets", connect_identity, without_matrix
+        ),
     ],
 )
 def test_drops_what_the_sublayer_returns(submission, case):
@@ -1635,7 +1670,13 @@ def test_drops_what_the_sublayer_returns(submission, case):
     submission.matches_reference(case)
 
 
-@SublayerConnection.test(points=0.25, cases=both_orders("everything dropped", p=1.0))
+@SublayerConnection.test(
+    points=0.25,
+    cases=[
+        *both_orders("everything dropped", p=1.0),
+        case_of("pre-norm: some of it dropped", connect_at_random, at_random, observe=drops),
+    ],
+)
 def test_connection_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)
