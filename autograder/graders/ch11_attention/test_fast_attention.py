@@ -1368,11 +1368,11 @@ def applied_twice(impl, grad_output, q, k, v, block_size, causal):
     return {"output": output, **dict(zip(GRADS, found, strict=True))}
 
 
-def applied_to_some(impl, grad_output, q, k, v, block_size, causal):
-    """Only the queries need a gradient."""
+def applied_to_some(impl, grad_output, q, k, v, block_size, causal):  # noqa: ARG001
+    """Only the queries need a gradient, and what comes back is a sum's, one number expanded."""
     leaf = q.detach().clone().requires_grad_()
     output = impl.apply(leaf, k, v, block_size, causal)
-    return {"gradient of q": gradients(output, [leaf], grad_output)[0]}
+    return {"gradient of q": gradients(output, [leaf])[0]}
 
 
 def kept(impl, grad_output, q, k, v, block_size, causal):  # noqa: ARG001
