@@ -1480,7 +1480,13 @@ def test_follows_equations_2_and_3(submission, case):
     submission.matches_reference(case)
 
 
-@ViTBlock.test(points=0.25, cases=[case_of("several images", through, vit_block)])
+@ViTBlock.test(
+    points=0.25,
+    cases=[
+        case_of("several images", through, vit_block),
+        case_of("some of it dropped", at_random, some_dropped, observe=drops),
+    ],
+)
 def test_vit_block_follows_the_device(submission, case):
     """Works on whichever device its inputs are on"""
     submission.matches_on_device(case)
