@@ -997,6 +997,12 @@ PositionwiseFeedForward = Exercise(
                 "comes before could not learn.",
             ),
             (
+                "x made float32",
+                FED.replace("(x)", "(x.float())"),
+                "x is cast to float32 whatever comes in, which does not go together with weights "
+                "of another dtype. Keep the dtype of the inputs.",
+            ),
+            (
                 "ReLU limited to 6",
                 "self.W_2(nn.functional.relu6(self.W_1(x)))",
                 "This ReLU ends at 6; the maximum with 0 has no upper limit.",
