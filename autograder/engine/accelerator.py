@@ -65,7 +65,7 @@ def fake_mode() -> Iterator[None]:
         One of UNJUDGED: only values, or a GPU, could tell.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with _modules_by_replacing(), _numpy_of_fakes() as left, mode, _OneGenerator():  # type: ignore[no-untyped-call]
+    with _modules_by_replacing(), _numpy_of_fakes() as left, mode, _AsOnCuda():  # type: ignore[no-untyped-call]
         try:
             yield
         except UNJUDGED:
@@ -89,8 +89,8 @@ def plain_meta() -> Iterator[None]:
         yield
 
 
-class _OneGenerator(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses a generator of the CPU for a tensor elsewhere, as CUDA does and fakes do not."""
+class _AsOnCuda(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses what CUDA refuses and fakes let through: a generator, some operators' mixing."""
 
     def __torch_dispatch__(
         self,
@@ -101,7 +101,27 @@ class _OneGenerator(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         named = kwargs or {}
         _refuse_foreign_generator(args, named)
+        _refuse_mixing(func, args)
         return func(*args, **named)
+
+
+def _refuse_mixing(func: Any, args: Sequence[Any]) -> None:
+    """Raise where operators that FakeTensorMode waves through would meet two devices."""
+    name = func.overloadpacket.__name__
+    devices = [tensor.device.type for tensor in _tensors(args)]
+    if len(set(devices)) < 2:
+        return
+    if name.endswith("_") and name not in _COPIES and devices[0] == "cpu":
+        mixed = True  # nothing is written from elsewhere, be it a single number
+    elif name in ("add_", "_foreach_add_"):
+        mixed = any(t.dim() and t.device.type == "cpu" for t in _tensors(args))
+    else:
+        mixed = name == "embedding" or (name == "index" and devices[0] == "cpu")
+    if mixed:
+        raise RuntimeError(f"{func}: Expected all tensors to be on the same device")
+
+
+_COPIES = {"copy_", "fill_", "set_"}
 
 
 def _refuse_foreign_generator(args: Sequence[Any], named: Mapping[str, Any]) -> None:

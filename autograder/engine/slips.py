@@ -73,7 +73,7 @@ def slip_of(failing: Sequence[Failure]) -> str | None:
         return "argument changed in place"
     if kinds == {"rounded"}:
         return ROUNDED
-    if kinds == {"dtype"}:
+    if "dtype" in kinds and kinds <= {"dtype", "device"}:
         return "dtype not kept"
     slip = _device_slip if all(f.setting.device != "cpu" for f in failing) else _value_slip
     names = {slip(failure) for failure in failing}

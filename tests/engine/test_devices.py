@@ -89,7 +89,7 @@ PLANTED = [
      "tensor made on the CPU"),
     ("centre", "return kept - kept.mean(0)",
      "out = torch.zeros(5, 3, dtype=x.dtype)\n    out += kept - kept.mean(0)\n    return out",
-     "result left on the CPU"),
+     "tensor made on the CPU"),
     ("centre", "return kept - kept.mean(0)", "return (kept - kept.mean(0)).cpu()",
      "result left on the CPU"),
     ("centre", "kept.mean(0)", "torch.from_numpy(kept.numpy().mean(0))", "NumPy in the middle"),
