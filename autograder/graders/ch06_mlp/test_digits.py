@@ -489,6 +489,8 @@ accuracy = Exercise(
          "The exact share is asked for, not a rounded one."),
         ("a tensor", HIT.removesuffix(".item()"),
          "The value is right, but it is a tensor: a Python number is asked for."),
+        ("a tensor of float32", "(logits.argmax(dim=1) == labels).float().mean()",
+         "The value is right, but it is a tensor: a Python number is asked for."),
         ("largest of all logits", "(logits.argmax() == labels).double().mean().item()",
          "Without a dimension argmax looks for the largest logit of the whole batch: each example "
          "has one of its own."),
@@ -1127,6 +1129,10 @@ evaluate = Exercise(
         ("accuracies of batches averaged", [(RIGHT, "right += accuracy(logits, y)"),
           ("right / count", "right / len(list(loader))")],
          "A smaller last batch counts as much as a full one. Count the examples that are right."),
+        ("batches averaged", [(LOSSES, LOSSES.replace("len(x) * ", "")),
+          (RIGHT, "right += accuracy(logits, y)"), ("count += len(x)", "count += 1")],
+         "A smaller last batch counts as much as a full one. Weigh both figures by the batch's "
+         "size."),
         ("accuracy in percent", [("right / count", "100 * right / count")],
          "The accuracy lies between 0 and 1: no percent."),
         ("accuracy as a count", [("right / count", "right")],
