@@ -1295,11 +1295,6 @@ EarlyStopping = Exercise(
                         self.best_epoch = None
             The remembered state is given away by the first restore. It can be called more than
             once.
-
-            remembered tensors handed to the model
-                model.load_state_dict(self.best_state, assign=True)
-            The model gets the remembered tensors themselves, which training then changes; and its
-            parameters become other objects. Copy the values into the tensors that it has.
         """),
         Mistake.edits_of(
             "no best loss at first",
