@@ -33,6 +33,7 @@ CLOSE_LOOK = (
 # The same as any class has them, and so no reason.
 USUAL = re.compile(r"\b__(init|call|len|iter|getitem|repr|name)__\b")
 SPOKEN_OF_ANYWAY = frozenset({"aten", "prims"})
+BY_FROM_NUMPY = "aten.lift_fresh"  # torch.from_numpy calls it by itself, and changes nothing by it
 CANARY = "torch.alias_copy"
 TENSOR: Any = torch.Tensor
 DEFAULTS = (
@@ -192,6 +193,8 @@ def _name_of(func: Any) -> str:
     """A function's dotted name, operators' as ``torch.ops.aten.…``, overloads left out."""
     name = str(resolve_name(func) or "")
     space, _, rest = name.partition(".")
+    if name.startswith(BY_FROM_NUMPY):
+        return "torch.from_numpy"
     if space in SPOKEN_OF_ANYWAY:
         return "torch._refs" if space == "prims" else f"torch.ops.aten.{rest.partition('.')[0]}"
     return name or f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', '')}"
