@@ -1,7 +1,7 @@
 """Whose call it was, told by the frames from inside out: the student's, a library's or ours.
 
-A frame's file proves nothing, because a student can compile code under any name. What the grader
-sent is known by its globals; everything that is not, and claims to be no library, is the student's.
+What the grader sent is known by its globals, a library's by its code; everything else is the
+student's.
 """
 
 from __future__ import annotations
@@ -9,25 +9,21 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-import sysconfig
 import threading
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 
-from autograder.engine.cells import STUDENT_FILE
+from autograder.engine.library import ENGINE_FOLDER, is_known
+from autograder.engine.steady import keep_builtins
 from autograder.vendored import cloudpickle
 
-ENGINE_FOLDER = str(Path(__file__).parent)
-LIBRARIES = (
-    str(Path(torch.__file__).parent),
-    str(Path(__file__).parents[2] / "course"),
-    *{sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")},
-    "<frozen",
-)
+keep_builtins(globals())
+
 MODULE_CALL = torch.nn.Module.__call__.__code__
+# Of the scenarios that it makes anew, too.
+keep_builtins(vars(cloudpickle))
 # Bound before a student's code could put something else in its place.
 GET_FRAME, MAIN_THREAD, THREAD = sys._getframe, threading.main_thread(), threading.current_thread
 
@@ -63,14 +59,14 @@ class Callers:
         entry: FrameType | None = None
         frame: FrameType | None = GET_FRAME(2)
         while frame is not None:
-            file = frame.f_code.co_filename
-            if frame.f_globals is self._outermost or frame.f_code is seen:
+            code = frame.f_code
+            if frame.f_globals is self._outermost or code is seen:
                 return False
             if self._is_ours(frame):
                 return self._was_slipped_in(frame, entry, tails)
-            if file.startswith(STUDENT_FILE) or not file.startswith((*LIBRARIES, ENGINE_FOLDER)):
+            if not is_known(code):
                 return True
-            if not file.startswith(ENGINE_FOLDER):
+            if not code.co_filename.startswith(ENGINE_FOLDER):
                 entry = frame
             frame = frame.f_back
         # Nobody's: the engine at work, or a thread, which only a student can have started.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import select
 import struct
 import time
 from collections.abc import Callable
+
+from autograder.engine.steady import READ, WRITE, keep_builtins
+
+keep_builtins(globals())
 
 LENGTH = struct.Struct(">Q")
 LOOK_SECONDS = 0.1
@@ -40,7 +43,7 @@ def send(descriptor: int, payload: bytes, deadline: float | None = None) -> None
     while view:
         _wait(descriptor, select.POLLOUT, deadline)
         try:
-            view = view[os.write(descriptor, view[:65536]) :]
+            view = view[WRITE(descriptor, view[:65536]) :]
         except BlockingIOError:
             continue
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -79,7 +82,7 @@ def _exactly(
     while len(read) < count:
         _wait(descriptor, select.POLLIN, deadline, look)
         try:
-            chunk = os.read(descriptor, min(count - len(read), 1 << 20))
+            chunk = READ(descriptor, min(count - len(read), 1 << 20))
         except BlockingIOError:
             continue
         except ConnectionResetError as error:

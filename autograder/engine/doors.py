@@ -21,6 +21,8 @@ ROOTS = (
     "torch.sparse",
     "torch.masked",
     "scipy.special",
+    "scipy.special._logsumexp",
+    "sklearn.utils.extmath",
 )
 METHODS = "torch.Tensor"
 # Python code of PyTorch's own that computes the same: to call it is not to write it.
@@ -30,6 +32,7 @@ DERIVATIVES = (
     "torch.autograd.backward",
     "torch.autograd.functional",
     "torch.autograd.forward_ad",
+    "torch._C._enter_dual_level",
     "torch.autograd.Variable._execution_engine",
     "torch.Tensor.backward",
     "torch.func",
@@ -51,6 +54,25 @@ NAMESAKES = {
     ),
     "torch.nn.functional.fold": ("torch.nn.Fold", "torch._C._nn.col2im", "torch.ops.aten.col2im"),
 }
+# What turns PyTorch's modes off, or calls an operator past them.
+SWITCHES = (
+    "ExcludeDispatchKeyGuard",
+    "_ExcludeDispatchKeyGuard",
+    "_ForceDispatchKeyGuard",
+    "_SetExcludeDispatchKeyGuard",
+    "_dispatch_call_boxed",
+    "_dispatch_find_schema_or_throw",
+    "_dispatch_tls_set_dispatch_key_excluded",
+    "_pop_torch_dispatch_stack",
+    "_pop_torch_function_stack",
+    "_push_on_torch_dispatch_stack",
+    "_push_on_torch_function_stack",
+    "_set_dispatch_mode",
+    "_set_skip_next_torch_function",
+    "_set_torch_function_state",
+    "_skip_one_hop_torch_function",
+    "_unset_dispatch_mode",
+)
 BACKWARD = "torch.…_backward"  # stands for every function of PyTorch's that is called so
 ASKS_FOR_DERIVATIVES = ("torch.autograd.grad", "torch.autograd.backward", "torch.Tensor.backward")
 MODULES = {
@@ -114,9 +136,17 @@ def tails_of(forbids: tuple[str, ...]) -> dict[str, frozenset[str]]:
     return {name: frozenset(tails) for name, tails in found.items()}
 
 
+HOOKS = "_backward_hooks"
+
+
 def match(dotted: str, doors: dict[str, str]) -> str | None:
     """The forbidden name that a dotted name is, or is below, of the doors."""
-    if BACKWARD in doors and dotted.startswith("torch.") and "_backward" in dotted:
+    # Copying and pickling a tensor look at its hooks, which compute nothing.
+    if (
+        BACKWARD in doors
+        and dotted.startswith("torch.")
+        and "_backward" in dotted.replace(HOOKS, "")
+    ):
         return doors[BACKWARD]
     while dotted:
         if dotted in doors:

@@ -7,9 +7,11 @@ is told (`suspicion.py`).
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autograder.engine.callers import Callers
 from autograder.engine.cells import STUDENT_FILE
 from autograder.engine.doors import doors_as_called, match, operators_of, tails_of
+from autograder.engine.hearing import GET_FRAME, listen
+from autograder.engine.library import is_known
 from autograder.engine.reporting import (
     keep_modes_in_force,
     report_from_classes_and_autograd,
+    report_from_switches,
     report_from_threads,
 )
+from autograder.engine.steady import keep_builtins
+
+keep_builtins(globals())
 
 # Texts in a cell that make it worth a look at every operator, which takes twice as long.
 CLOSE_LOOK = (
@@ -34,8 +42,23 @@ CLOSE_LOOK = (
 USUAL = re.compile(r"\b__(init|call|len|iter|getitem|repr|name)__\b")
 SPOKEN_OF_ANYWAY = frozenset({"aten", "prims"})
 BY_FROM_NUMPY = "aten.lift_fresh"  # torch.from_numpy calls it by itself, and changes nothing by it
+GRAD_FN = "torch.Tensor.grad_fn"
 CANARY = "torch.alias_copy"
 TENSOR: Any = torch.Tensor
+INNER: Any = torch._C
+# How many are in force, which one is the so-manieth, taking off the innermost, putting one on.
+FUNCTION_MODES = (
+    INNER._len_torch_function_stack,
+    INNER._get_function_stack_at,
+    INNER._pop_torch_function_stack,
+    INNER._push_on_torch_function_stack,
+)
+DISPATCH_MODES = (
+    INNER._len_torch_dispatch_stack,
+    INNER._get_dispatch_stack_at,
+    partial(INNER._pop_torch_dispatch_stack, None),
+    INNER._push_on_torch_dispatch_stack,
+)
 DEFAULTS = (
     (TENSOR.__torch_function__.__func__, torch._C._disabled_torch_function_impl, None),
     (TENSOR.__torch_dispatch__, torch._C._disabled_torch_dispatch_impl, None),
@@ -59,7 +82,9 @@ class CallWatch(TorchFunctionMode):
         super().__init__()
         self.seen: set[str] = set()
         self._callers = callers
+        self.removed = False  # by somebody else, while it was to be in force
         self._closely = False
+        self._forbids = False  # anything, in any exercise
         self._forbidden: tuple[str, ...] = ()
         self._doors: dict[str, str] = {}
         self._matched: dict[Any, str | None] = {}  # of these doors, by function
@@ -73,6 +98,7 @@ class CallWatch(TorchFunctionMode):
         """
         if tuple(forbidden) != self._forbidden:
             self.seen, self._matched = set(), {}
+            self.removed = False
         self._forbidden = tuple(forbidden)
         self._doors = doors_as_called(self._forbidden)
         self._operators = operators_of(self._forbidden)
@@ -83,25 +109,24 @@ class CallWatch(TorchFunctionMode):
         told = USUAL.sub("", source)
         self._closely = self._closely or any(text in told for text in CLOSE_LOOK)
 
-    @contextmanager
-    def watching(self, device: str, *, closely: bool = True) -> Any:
+    def watching(self, device: str, *, closely: bool = True) -> Look:
         """What to run a scenario within.
 
         Args:
             device: of the run; on the fake one operators are not PyTorch's own.
             closely: look at operators, too, as is done where a cell holds what deserves it.
         """
-        with ExitStack() as stack:
-            if self._doors:
-                stack.enter_context(self)
-                if device != "fake" and (closely or self._closely):
-                    stack.enter_context(OperatorWatch(self))
-            yield
+        modes: list[Any] = [self] if self._doors else []
+        if modes and device != "fake" and (closely or self._closely):
+            modes.append(OperatorWatch(self))
+        return Look(self, modes)
 
     def is_alive(self) -> bool:
         """Whether calls are still seen: by function, by operator, and where PyTorch keeps them."""
         if not self._forbidden:
             return True
+        if self.removed:
+            return False
         kept = self.seen, self._doors, self._operators, self._matched
         self.seen, self._matched = set(), {}
         self._doors, self._operators = {CANARY: "function"}, {"alias_copy": "operator"}
@@ -124,6 +149,13 @@ class CallWatch(TorchFunctionMode):
         if self._callers.is_students(self._tails.get(forbidden, frozenset())):
             self.seen.add(forbidden)
 
+    def note_undoing(self, name: str) -> bool:
+        """Record that a student's line looks at or shuts off what looks on."""
+        if self._forbidden:
+            self.seen.add(name)
+        # Of the worker's own objects the collector tells nothing; memory is beyond guarding.
+        return bool(self._forbidden) if name.startswith(("gc.", "ctypes.")) else self._forbids
+
     def note_operator(self, name: str) -> None:
         """Record an operator that no function of PyTorch's that we saw has led to."""
         forbidden = self._operators.get(name)
@@ -143,7 +175,8 @@ class CallWatch(TorchFunctionMode):
             forbidden = self._matched[func]
         except KeyError:
             forbidden = self._matched[func] = match(_name_of(func), self._doors)
-        if forbidden:
+        # Copying and printing a tensor read its grad_fn, too.
+        if forbidden and not (_name_of(func).startswith(GRAD_FN) and is_known(GET_FRAME(1).f_code)):
             self._note_match(forbidden)
         if _have_code(types, "__torch_function__", DEFAULTS[0]):
             return NotImplemented
@@ -151,9 +184,15 @@ class CallWatch(TorchFunctionMode):
 
     def report(self, names: Sequence[str]) -> None:
         """Make everything forbidden report its use, which PyTorch does not in every thread."""
-        report_from_classes_and_autograd(self.note, names)
-        report_from_threads(lambda: self.watching("cpu"))
+        self._forbids = bool(names)
+        listen(self)
+        report_from_classes_and_autograd(names)
+        report_from_threads()
         keep_modes_in_force()
+        report_from_switches()
+        gc.collect(0)
+        gc.freeze()  # what is frozen is not told of by gc.get_objects
+        gc.unfreeze = gc.freeze
 
 
 class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -178,6 +217,36 @@ class OperatorWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if _have_code(types, "__torch_dispatch__", DEFAULTS[1]):
             return NotImplemented
         return func(*args, **(kwargs or {}))
+
+
+class Look:
+    """Puts modes in force for a while, and tells whether they were when it was over."""
+
+    def __init__(self, watch: CallWatch, modes: Sequence[Any]) -> None:
+        self._watch = watch
+        self._modes = modes
+
+    def __enter__(self) -> None:
+        for mode in self._modes:
+            mode.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        for mode in reversed(self._modes):
+            stack = FUNCTION_MODES if isinstance(mode, CallWatch) else DISPATCH_MODES
+            if not _taken_off(mode, *stack):
+                self._watch.removed = True
+
+
+def _taken_off(mode: Any, size: Any, at: Any, pop: Any, push: Any) -> bool:
+    """Take a mode off PyTorch's stack; a student may have left others there, such as a device."""
+    own = next((i for i in range(size()) if at(i) is mode), None)
+    if own is None:
+        return False
+    others = [pop() for _ in range(size() - own - 1)]
+    mode.__exit__(None, None, None)
+    for other in reversed(others):
+        push(other)
+    return True
 
 
 def _have_code(types: Sequence[type], method: str, usual: tuple[Any, ...]) -> bool:

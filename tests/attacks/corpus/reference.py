@@ -96,7 +96,7 @@ ATTACKS = [
     ),
     *(
         Attack(name, "a secret in this process or beside it", {"centre": telling(code)},
-               told=r"looted: \['refused" if "nothing there" in code else f"looted:.*({REFUSED})")
+               told=r"looted: \[.{0,2}refused" if "nothing there" in code else f"looted:.*({REFUSED})")
         for name, code in LOOTS.items()
     ),
 ]  # fmt: skip

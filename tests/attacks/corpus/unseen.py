@@ -45,8 +45,6 @@ PLACES = {
     "a signal's handler": kept("import os, signal",
         f"signal.signal(signal.SIGUSR1, lambda *a: y.append({BENEATH}))",
         "os.kill(os.getpid(), signal.SIGUSR1)"),
-    "a trace function": kept("import sys", "def trace(*a):", "    sys.settrace(None)",
-        f"    y.append({OPERATOR})", "sys.settrace(trace); (lambda: 0)()"),
     "a sort's key": kept(f"sorted([1], key=lambda v: y.append({BENEATH}) or v)"),
     "a task of TorchScript's": soft(MADE,
         "return torch.jit.wait(torch.jit.fork(getattr(torch.ops.aten, n), x, -1))"),
