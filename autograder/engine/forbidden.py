@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import islice
 
 from autograder.engine.codec import printable
-from autograder.engine.doors import METHODS, doors_of, match
+from autograder.engine.doors import METHODS, SWITCHES, doors_of, match
 from autograder.engine.syntax import (
     assigned,
     dotted_name,
@@ -29,6 +29,7 @@ UNDOES_THE_CHECKS = (
     "torch._C.DisableTorchFunctionSubclass",
     "torch.overrides",
     "torch.utils._python_dispatch",
+    *(f"torch._C.{name}" for name in SWITCHES),
     "ctypes",
     "gc.get_objects",
     "gc.get_referents",
@@ -70,9 +71,14 @@ class Definition:
 
 @dataclass
 class Code:
-    """What a submission's cells define, and what names stand for in them."""
+    """What a submission's cells define, and what names stand for in them.
+
+    Attributes:
+        methods: names of the methods of the student's own classes.
+    """
 
     aliases: dict[str, str] = field(default_factory=dict)
+    methods: set[str] = field(default_factory=set)
     definitions: dict[str, list[Definition]] = field(default_factory=dict)
 
     def reached_from(self, exercise: str, others: set[str]) -> Iterator[Definition]:
@@ -115,9 +121,11 @@ def forbidden_uses(
         return []
     doors = doors_of(tuple(forbids))
     methods = {f.rsplit(".", 1)[1]: f for f in forbids if f.startswith(f"{METHODS}.")}
-    methods |= {name: name for name in LOOKS_AT_CALLERS}
     told = tuple(cells)
     code = code_of(told)
+    # Whose method it is only a run can tell where the student's own classes have one, too.
+    methods = {name: f for name, f in methods.items() if name not in code.methods}
+    methods |= {name: name for name in LOOKS_AT_CALLERS}
     aliases = _with_stars(code.aliases, doors)
     known = _Names(aliases, (frozenset(aliases.values()),))
     found: dict[ForbiddenUse, None] = dict.fromkeys(_undoing(told, known))
@@ -141,6 +149,9 @@ def code_of(cells: tuple[tuple[str, str], ...]) -> Code:
         code.aliases.update(imports(tree))
         loose = ast.Module([s for s in tree.body if not isinstance(s, ast.FunctionDef)], [])
         code.aliases.update(assigned(loose, code.aliases).maps[0])
+        for node in nodes(tree):
+            if isinstance(node, ast.ClassDef):
+                code.methods.update(s.name for s in node.body if isinstance(s, ast.FunctionDef))
         for name, statement in _defined(tree.body):
             code.definitions.setdefault(name, []).append(Definition(cell, statement, lines))
     return code

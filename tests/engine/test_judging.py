@@ -212,3 +212,42 @@ def test_a_none_of_ones_own_is_no_missing_return(fill, grade, body, name):
     result = result_of(grade(fill(wasserstein_generator_loss=source)), "wasserstein_generator_loss")
     assert result.score == 0
     assert result.mistake == name
+
+
+RELU_BACKWARD = {
+    "a class of one's own": (
+        "class Relu:\n    def __init__(self, x):\n        self.x = x\n"
+        "    def backward(self, g):\n        return g * (self.x > 0)\n"
+        "def relu_backward(grad_y, x):\n    return Relu(x).backward(grad_y)\n",
+        True,
+    ),
+    "tensors copied, pickled and read from NumPy": (
+        "import copy, pickle\nimport numpy as np\n"
+        "def relu_backward(grad_y, x):\n    g = copy.deepcopy(grad_y)\n    pickle.dumps(x)\n"
+        "    torch.from_numpy(np.zeros(3))\n    return g * (x > 0)\n",
+        True,
+    ),
+    "autograd behind a class of one's own": (
+        "class Relu:\n    def backward(self):\n        pass\n"
+        "def relu_backward(grad_y, x):\n    y = x.detach().clone().requires_grad_(True)\n"
+        "    y.relu().backward(grad_y)\n    return y.grad\n",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("how", RELU_BACKWARD)
+def test_whose_backward_it_is_the_run_tells(zygote, how):
+    source, is_honest = RELU_BACKWARD[how]
+    lesson = find_lesson("ch06_mlp/backprop")
+    setup = next(c.source for c in Plan(lesson).cells if c.role == "setup")
+    cells = RunnableCell("setup", setup), RunnableCell("relu_backward", source, "relu_backward")
+    verdicts = []
+    job = Job("it", cells, frozenset({"relu_backward"}))
+    Session(lesson, zygote, 5).grade([job], lambda _, verdict: verdicts.append(verdict))
+    result = result_of(verdicts[0], "relu_backward")
+    if is_honest:
+        assert result.score == result.max_score > 0
+    else:
+        assert result.score == 0
+        assert "`torch.Tensor.backward`" in result.tests[0].message
