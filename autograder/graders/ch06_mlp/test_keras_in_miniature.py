@@ -799,9 +799,6 @@ history = Exercise(
         ("epochs counted by itself",
          [("self.epoch.append(epoch)", "self.epoch.append(len(self.epoch))")],
          "The loop says which epoch it was: write down the number that it hands over."),
-        ("emptied at the end",
-         [("        return\n", "        self.epoch, self.history = [], {}\n")],
-         "What was written stays when training ends: it is forgotten when the next one begins."),
     ]],
     variants=[
         Variant("a defaultdict", """

@@ -2853,7 +2853,7 @@ batch_norm_module = Exercise(
             """,
         ),
         Variant(
-            "vectors as images of one position",
+            "vectors with two axes added",
             """
             class BatchNorm(nn.Module):
                 def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):

@@ -954,7 +954,7 @@ expected_best = Exercise(
                     mean = mean + loss * ((1 - i / N) ** n - (1 - (i + 1) / N) ** n)
                 return mean
 
-        summed by parts
+        summed by parts, from the front
             def expected_best(losses, n):
                 values = losses.sort()[0]
                 steps = torch.cat([values[:1], values.diff()])
