@@ -49,21 +49,7 @@ NORMALISATIONS = [
             "cudnn_batch_norm",
         )
     ),
-    *(  # by name: torch.from_numpy comes by way of torch.ops too, and nothing forbids it
-        f"torch.ops.aten.{name}"
-        for name in (
-            "batch_norm",
-            "layer_norm",
-            "group_norm",
-            "instance_norm",
-            "rms_norm",
-            "native_batch_norm",
-            "native_layer_norm",
-            "native_group_norm",
-            "cudnn_batch_norm",
-            "_fused_rms_norm",
-        )
-    ),
+    "torch.ops",
 ]
 BY_AUTOGRAD = [
     "torch.autograd",
