@@ -1530,6 +1530,39 @@ def projections(make, d_model, d_context, d_kv):
     return {f"{name}.weight": make.normal(*shape, std=0.4) for name, shape in rows.items()}
 
 
+# Where queries, keys and values are arguments of their own.
+OF_THREE_ARGUMENTS = [
+    Mistake.edits_of(
+        "the key and value arguments exchanged",
+        [("self.W_k(key)", "self.W_k(value)"), ("self.W_v(value)", "self.W_v(key)")],
+        "W_k projects the value argument and W_v the key argument. The two are often the same "
+        "tensor, but need not be.",
+    ),
+    Mistake(
+        "the future masked in self-attention",
+        "        q = split_heads(self.W_q(query)",
+        "        if mask is None and query is key:\n"
+        "            mask = causal_mask(query.size(1), key.size(1), query.device)\n"
+        "        q = split_heads(self.W_q(query)",
+        "Where all three arguments are the same, a causal mask comes in that nobody passed. "
+        "Without a mask every position may attend to every other.",
+    ),
+    Mistake(
+        "values taken from the keys",
+        "self.W_v(value)",
+        "self.W_v(key)",
+        "The values are computed from the key argument. The two are often the same tensor, "
+        "but need not be.",
+    ),
+    Mistake(
+        "keys taken from the queries",
+        "self.W_k(key)",
+        "self.W_k(query)",
+        "The keys are computed from the query argument: right for self-attention only.",
+    ),
+]
+
+
 def shared_mistakes(query, key, value, sizes="d_model, d_model"):
     """Mistakes that all three modules invite, as edits of lines that all three have."""
     attention = "heads, weights = scaled_dot_product_attention(q, k, v, mask)"
@@ -1993,40 +2026,13 @@ MultiHeadAttention = Exercise(
     forbids=SHORT_CUTS,
     mistakes=[
         *shared_mistakes("query", "key", "value"),
-        Mistake.edits_of(
-            "the key and value arguments exchanged",
-            [("self.W_k(key)", "self.W_k(value)"), ("self.W_v(value)", "self.W_v(key)")],
-            "W_k projects the value argument and W_v the key argument. The two are often the same "
-            "tensor, but need not be.",
-        ),
-        Mistake(
-            "the future masked in self-attention",
-            "        q = split_heads(self.W_q(query)",
-            "        if mask is None and query is key:\n"
-            "            mask = causal_mask(query.size(1), key.size(1), query.device)\n"
-            "        q = split_heads(self.W_q(query)",
-            "Where all three arguments are the same, a causal mask comes in that nobody passed. "
-            "Without a mask every position may attend to every other.",
-        ),
-        Mistake(
-            "values taken from the keys",
-            "self.W_v(value)",
-            "self.W_v(key)",
-            "The values are computed from the key argument. The two are often the same tensor, "
-            "but need not be.",
-        ),
+        *OF_THREE_ARGUMENTS,
         Mistake(
             "keys taken from the values",
             "self.W_k(key)",
             "self.W_k(value)",
             "The keys are computed from the value argument. The two are often the same tensor, "
             "but need not be.",
-        ),
-        Mistake(
-            "keys taken from the queries",
-            "self.W_k(key)",
-            "self.W_k(query)",
-            "The keys are computed from the query argument: right for self-attention only.",
         ),
         Mistake.edits_of(
             "only self-attention",
@@ -2684,34 +2690,7 @@ GroupedQueryAttention = Exercise(
             "The features of a head follow from num_heads, for keys and values too; W_k and W_v "
             "are to be smaller than W_q.",
         ),
-        Mistake.edits_of(
-            "the key and value arguments exchanged",
-            [("self.W_k(key)", "self.W_k(value)"), ("self.W_v(value)", "self.W_v(key)")],
-            "W_k projects the value argument and W_v the key argument. The two are often the same "
-            "tensor, but need not be.",
-        ),
-        Mistake(
-            "the future masked in self-attention",
-            "        q = split_heads(self.W_q(query)",
-            "        if mask is None and query is key:\n"
-            "            mask = causal_mask(query.size(1), key.size(1), query.device)\n"
-            "        q = split_heads(self.W_q(query)",
-            "Where all three arguments are the same, a causal mask comes in that nobody passed. "
-            "Without a mask every position may attend to every other.",
-        ),
-        Mistake(
-            "values taken from the keys",
-            "self.W_v(value)",
-            "self.W_v(key)",
-            "The values are computed from the key argument. The two are often the same tensor, "
-            "but need not be.",
-        ),
-        Mistake(
-            "keys taken from the queries",
-            "self.W_k(key)",
-            "self.W_k(query)",
-            "The keys are computed from the query argument: right for self-attention only.",
-        ),
+        *OF_THREE_ARGUMENTS,
         Mistake(
             "any number of key and value heads accepted",
             "if num_heads % num_kv_heads != 0:",
