@@ -17,6 +17,7 @@ from autograder.engine.notebook import (
     read_notebook,
     runnable_cells,
 )
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import Verdict
@@ -89,6 +90,7 @@ def grade_notebooks(
     deliver: Callable[[str, Verdict], None],
     *,
     seed: int | None = None,
+    outcomes: Outcomes | None = None,
 ) -> None:
     """Grade parsed notebooks of one lesson, delivering each verdict as it falls.
 
@@ -98,10 +100,12 @@ def grade_notebooks(
         zygote: running.
         deliver: called with each key and its verdict.
         seed: of the hidden inputs; a secret one where it is None.
+        outcomes: of our own code, shared with the run's other processes.
     """
     plan = Plan(lesson)
     jobs = (plan.job(key, notebook) for key, notebook in notebooks)
-    Session(lesson, zygote, seed).grade(jobs, lambda job, verdict: deliver(job.key, verdict))
+    session = Session(lesson, zygote, seed, outcomes=outcomes or Outcomes())
+    session.grade(jobs, lambda job, verdict: deliver(job.key, verdict))
 
 
 __all__ = ["NotBuilt", "Plan", "UnreadableNotebook", "grade_notebooks", "lesson_of"]

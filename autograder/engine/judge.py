@@ -9,9 +9,10 @@ from typing import Any
 
 from autograder.engine.forbidden import ForbiddenUse, forbidden_uses
 from autograder.engine.notebook import RunnableCell
+from autograder.engine.observation import Observation, Setting
 from autograder.engine.recognition import Record
 from autograder.engine.spawner import Worker, WorkerDied, Zygote
-from autograder.engine.standards import Observation, Setting, Standards
+from autograder.engine.standards import Standards
 from autograder.spec import Case, Exercise
 
 CELL_SECONDS = 20.0  # for one cell

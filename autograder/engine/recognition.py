@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autograder.engine.comparison import Mismatch
+from autograder.engine.observation import Observation, Setting
 from autograder.engine.slips import SLIPS, Failure, slip_of
-from autograder.engine.standards import Observation, Setting, Standards
+from autograder.engine.standards import Standards
 from autograder.spec import Case, Exercise, Mistake
 
 # Who complains of a shape, and how, depends on who is called: in a worker an earlier lesson's

@@ -13,6 +13,7 @@ from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
 from autograder.engine.judge import CellFailure, Judge
 from autograder.engine.notebook import RunnableCell
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.recognition import recognise
 from autograder.engine.rounded import take_from_devices
 from autograder.engine.slips import ROUNDED
@@ -40,6 +41,7 @@ PYTEST_ARGUMENTS = (
 
 
 MAX_CELL_ERRORS = 20
+SEED_BYTES = 7
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,21 @@ class Session:
         zygote: running.
         seed: of the hidden inputs; drawn afresh where it is None.
         judging: what runs a submission's code; the laws have one of their own for our answers.
+        outcomes: of our own code, shared with the run's other processes, as is the seed then.
     """
 
     lesson: Lesson
     zygote: Zygote
     seed: int | None = None
     judging: type[Judge] = Judge
+    outcomes: Outcomes = field(default_factory=Outcomes)
     standards: Standards = field(init=False)
 
     def __post_init__(self) -> None:
-        seed = secrets.randbits(62) if self.seed is None else self.seed
-        self.standards = Standards(self.lesson, seed)
+        if self.seed is None:
+            drawn = self.outcomes.of("seed", lambda: secrets.token_bytes(SEED_BYTES))
+            self.seed = int.from_bytes(drawn, "big")
+        self.standards = Standards(self.lesson, self.seed, self.outcomes)
 
     def grade(self, jobs: Iterable[Job], deliver: Callable[[Job, Verdict], None]) -> None:
         """Grade every job and deliver its verdict as it falls.

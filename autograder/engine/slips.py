@@ -10,7 +10,7 @@ import torch
 
 from autograder.engine.codec import DTYPES, Array, arrays_of
 from autograder.engine.comparison import Mismatch
-from autograder.engine.standards import Observation, Setting
+from autograder.engine.observation import Observation, Setting
 
 ROUNDED = "float32 on the way"
 SLIPS = {

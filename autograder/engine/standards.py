@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
 import autograder.spec.probes
 from autograder.engine import codec
-from autograder.engine.comparison import ANYTHING, Coarse, Mismatch, Standard, compare
-from autograder.engine.fingerprint import Fingerprint, fingerprint
+from autograder.engine.comparison import Coarse, Mismatch, Standard, compare
+from autograder.engine.observation import EXACT, Observation, Setting, misshapen, texts
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.trial import cast, run_trial
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise, Make, Mistake
@@ -26,60 +29,19 @@ class GraderDefect(RuntimeError):
     """The grader or the reference itself failed; no student is to blame."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where and in what dtype a case is judged."""
-
-    dtype: torch.dtype
-    device: str = "cpu"
-
-
-EXACT = Setting(torch.float64)  # where truth is computed
-
-
-@dataclass
-class Observation:
-    """What one run of a scenario did, normalised the same way on either side.
-
-    Attributes:
-        status: "returned", "raised", "died", "undefined" or "unjudged".
-        outcome: what the scenario returned, after ``observe`` where the case has one.
-        raw: what it returned before that.
-        changed: inputs changed in place.
-        error: type, message and the student's frames where it raised; what happened where it died.
-        called: forbidden names that the student's lines called.
-        blinded: whether the watch for them no longer saw anything when the run was over.
-        bytes: how long the reply was, where it is one of ours.
-    """
-
-    status: str
-    outcome: Any = None
-    raw: Any = None
-    changed: list[str] = field(default_factory=list)
-    error: dict[str, Any] = field(default_factory=dict)
-    called: list[str] = field(default_factory=list)
-    blinded: bool = False
-    bytes: int = 0
-    _fingerprints: list[Fingerprint | None] = field(default_factory=list, repr=False)
-
-    def fingerprint(self, dtype: torch.dtype, loosen: float) -> Fingerprint | None:
-        """The outcome laid flat; of one case in one setting, and so made once."""
-        if not self._fingerprints:
-            self._fingerprints.append(fingerprint(self.outcome, dtype, loosen))
-        return self._fingerprints[0]
-
-
 class Standards:
     """The trusted side of every case of one lesson, for one secret seed.
 
     Args:
         lesson: whose reference and grader are used.
         seed: of the run; every case draws from a seed derived from it.
+        outcomes: of our own code, shared with who else judges by this seed.
     """
 
-    def __init__(self, lesson: Lesson, seed: int) -> None:
+    def __init__(self, lesson: Lesson, seed: int, outcomes: Outcomes | None = None) -> None:
         self.lesson = lesson
         self.run_seed = seed
+        self._outcomes = outcomes or Outcomes()
         self._inputs: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._messages: dict[tuple[Any, ...], bytes] = {}
         self._references: dict[tuple[Any, ...], Observation] = {}
@@ -139,7 +101,9 @@ class Standards:
         if key not in self._references:
             implementation = self.lesson.implementation(exercise.name)
             inputs = self.inputs(exercise, case, setting.dtype)
-            found = self.observe_trusted(exercise, case, setting, implementation, inputs)
+            found = self._observe_once(
+                exercise, case, setting, "reference", lambda: implementation, inputs
+            )
             if found.status == "raised":
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
             self._references[key] = found
@@ -162,10 +126,14 @@ class Standards:
         """What a known mistake does on a case."""
         key = (exercise.name, mistake.name, case.title, id(case), setting)
         if key not in self._mistakes:
-            implementation = self._rewrite(exercise, mistake)
             inputs = self.inputs(exercise, case, setting.dtype)
-            self._mistakes[key] = self.observe_trusted(
-                exercise, case, setting, implementation, inputs
+            self._mistakes[key] = self._observe_once(
+                exercise,
+                case,
+                setting,
+                f"mistake {mistake.name}",
+                lambda: self._rewrite(exercise, mistake),
+                inputs,
             )
         return self._mistakes[key]
 
@@ -177,7 +145,7 @@ class Standards:
         standard = self.standard(exercise, case, setting)
         if seen.status == "unobservable":
             odd = Mismatch("type", "the result is not of the form that the docstring gives.")
-            return _misshapen(seen.raw, reference, setting) or odd
+            return misshapen(seen.raw, reference, setting) or odd
         mismatch = compare(seen.outcome, standard)
         surplus = sorted(set(seen.changed) - set(reference.changed))
         if mismatch is None and surplus:
@@ -203,13 +171,13 @@ class Standards:
             if known:
                 return Observation(str(status))
             return Observation("died", error={"message": "gave an impossible answer"})
-        changed = _texts(reply.get("changed"))
-        called = _texts(reply.get("called"))
+        changed = texts(reply.get("changed"))
+        called = texts(reply.get("called"))
         raw = reply.get("outcome")
         if case.observe is None or setting.device == "fake":
             return Observation("returned", raw, raw, changed, called=called)
         reference = self._references.get(_key(exercise, case, setting))  # None while it is judged
-        if reference is not None and _misshapen(raw, reference, setting):
+        if reference is not None and misshapen(raw, reference, setting):
             # Only what has the right form is observed: anything may be slow on anything else.
             return Observation("unobservable", None, raw, changed, called=called)
         try:
@@ -229,6 +197,46 @@ class Standards:
         inputs: dict[str, Any],
     ) -> Observation:
         """Run our own code on a case: the reference, a mistake or an oracle."""
+        sent = self._run(exercise, case, setting, implementation, inputs)
+        return self._look_at_ours(exercise, case, setting, sent)
+
+    def _observe_once(
+        self,
+        exercise: Exercise,
+        case: Case,
+        setting: Setting,
+        who: str,
+        implementation: Callable[[], Any],
+        inputs: dict[str, Any],
+    ) -> Observation:
+        """The same, of code that is run once, whoever of those who share outcomes comes first."""
+
+        def run() -> bytes:
+            return self._run(exercise, case, setting, implementation(), inputs)
+
+        if case not in exercise.cases:
+            sent = run()
+        else:
+            place = exercise.cases.index(case)
+            told = (self._files, exercise.name, str(place), case.title, str(setting), who)
+            sent = self._outcomes.of("\n".join(told), run)
+        return self._look_at_ours(exercise, case, setting, sent)
+
+    @cached_property
+    def _files(self) -> str:
+        """Which lesson it is, and which state of it."""
+        files = (self.lesson.grader_file, self.lesson.reference_file)
+        return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+    def _run(
+        self,
+        exercise: Exercise,
+        case: Case,
+        setting: Setting,
+        implementation: Any,
+        inputs: dict[str, Any],
+    ) -> bytes:
+        """Our own code's outcome as a worker would send it."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a mistake may well deserve one
@@ -239,10 +247,18 @@ class Standards:
                     device=setting.device,
                     seed=self.seed_of(exercise, case),
                 )
-            sent = codec.encode(trial)
-            reply = codec.decode(sent)
+            return codec.encode(trial)
         except Exception as error:
             told = {"type": type(error).__name__, "message": str(error), "frames": []}
+            return codec.encode({"status": "raised", "error": told})
+
+    def _look_at_ours(
+        self, exercise: Exercise, case: Case, setting: Setting, sent: bytes
+    ) -> Observation:
+        try:
+            reply = codec.decode(sent)
+        except codec.ProtocolError as error:
+            told = {"type": "ProtocolError", "message": str(error), "frames": []}
             return Observation("raised", error=told)
         seen = self.look(exercise, case, setting, reply)
         seen.bytes = len(sent)
@@ -256,8 +272,13 @@ class Standards:
         if key not in self._references:
             rounded = cast(self.inputs(exercise, case, setting.dtype), torch.float64)
             implementation = self.lesson.implementation(exercise.name)
-            found = self.observe_trusted(
-                exercise, case, Setting(torch.float64), implementation, rounded
+            found = self._observe_once(
+                exercise,
+                case,
+                Setting(torch.float64),
+                f"truth of {setting.dtype}",
+                lambda: implementation,
+                rounded,
             )
             if found.status != "returned":
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
@@ -274,24 +295,3 @@ class Standards:
 
 def _key(exercise: Exercise, case: Case, setting: Setting) -> tuple[Any, ...]:
     return (exercise.name, case.title, id(case), setting)
-
-
-def _misshapen(raw: Any, reference: Observation, setting: Setting) -> Mismatch | None:
-    """How an outcome differs from the reference's in form, whatever its values."""
-    form = _form(reference.raw)
-    return compare(raw, Standard(form, form, setting.dtype))
-
-
-def _form(tree: Any) -> Any:
-    """A tree's structure, shapes and dtypes without its values."""
-    if isinstance(tree, codec.Array):
-        return codec.Array(tree.dtype, tree.shape, tree.device, None)
-    if isinstance(tree, dict):
-        return {key: _form(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return type(tree)(_form(value) for value in tree)
-    return ANYTHING
-
-
-def _texts(value: Any) -> list[str]:
-    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

@@ -11,8 +11,8 @@ import torch
 
 from autograder.engine.comparison import Mismatch
 from autograder.engine.judge import Judge, tell_error
+from autograder.engine.observation import EXACT, Observation, Setting
 from autograder.engine.recognition import Record
-from autograder.engine.standards import EXACT, Observation, Setting
 from autograder.spec import Case, Exercise
 
 BLINDED = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from autograder.engine.notebook import UnreadableNotebook
@@ -82,7 +84,8 @@ class Classwork:
         megabytes: int | None = None,
     ) -> None:
         self._verdicts = verdicts
-        self._graders = [Grader(device, without, seconds, megabytes) for _ in range(jobs)]
+        self._jobs = jobs
+        self._grader = partial(Grader, device, without, seconds, megabytes)
 
     def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
         """Grade every submission that needs it, giving each as it is done.
@@ -104,20 +107,23 @@ class Classwork:
     def _workers(self, waiting: deque[Submission]) -> Iterator[queue.SimpleQueue[Graded | Stop]]:
         done: queue.SimpleQueue[Graded | Stop] = queue.SimpleQueue()
         todo = deque(waiting)
-        threads = [
-            threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
-            for grader in self._graders[: len(waiting)]
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield done
-        finally:
-            todo.clear()
-            for grader in self._graders:
-                grader.stop()
+        with tempfile.TemporaryFile() as outcomes:
+            shared = outcomes.fileno() if self._jobs > 1 else None
+            graders = [self._grader(shared) for _ in range(min(self._jobs, len(waiting)))]
+            threads = [
+                threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
+                for grader in graders
+            ]
             for thread in threads:
-                thread.join()
+                thread.start()
+            try:
+                yield done
+            finally:
+                todo.clear()
+                for grader in graders:
+                    grader.stop()
+                for thread in threads:
+                    thread.join()
 
     def _work(
         self,

@@ -49,7 +49,9 @@ class Grader:
         without: Sequence[str] = (),
         seconds: float = LIMIT_SECONDS,
         megabytes: int | None = None,
+        outcomes: int | None = None,
     ) -> None:
+        self._outcomes = outcomes
         self._seconds = seconds
         self._megabytes = megabytes
         self._device = device
@@ -130,6 +132,8 @@ class Grader:
             command += ["--without-layer", layer]
         if self._megabytes:
             command += ["--megabytes", str(self._megabytes)]
+        if self._outcomes is not None:
+            command += ["--outcomes", str(self._outcomes)]
         with self._starting:
             if self._stopped:
                 raise GradingFailed("grading was stopped")
@@ -137,6 +141,7 @@ class Grader:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                pass_fds=() if self._outcomes is None else (self._outcomes,),
                 encoding="utf-8",
                 cwd=ROOT,
                 env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},

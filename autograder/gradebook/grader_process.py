@@ -21,6 +21,7 @@ import torch
 
 from autograder.engine.grading import NotBuilt, grade_notebooks
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.spawner import Policy, SandboxRefused, Zygote
 from autograder.engine.standards import GraderDefect
 from autograder.engine.verdict import Verdict
@@ -39,9 +40,10 @@ class Desk:
     (the sandbox's, after which nothing more is graded).
     """
 
-    def __init__(self, requests: TextIO, replies: TextIO) -> None:
+    def __init__(self, requests: TextIO, replies: TextIO, outcomes: Outcomes) -> None:
         self._requests = requests
         self._replies = replies
+        self._outcomes = outcomes
         self._next: Request | None = None
 
     def serve(self, policy: Policy) -> None:
@@ -60,7 +62,8 @@ class Desk:
 
     def _grade(self, lesson: Lesson, zygote: Zygote) -> None:
         try:
-            grade_notebooks(lesson, self._notebooks(lesson.key), zygote, self._deliver)
+            notebooks = self._notebooks(lesson.key)
+            grade_notebooks(lesson, notebooks, zygote, self._deliver, outcomes=self._outcomes)
         except SandboxRefused:
             raise
         except (GraderDefect, NotBuilt) as error:
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--without-layer", action="append", default=[])
     parser.add_argument("--megabytes", type=int, default=None)
+    parser.add_argument("--outcomes", type=int, default=None)
     options = parser.parse_args()
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -110,7 +114,11 @@ def main() -> None:
     threading.Thread(target=end_with_parent, args=(requests, ended), daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    desk = Desk(os.fdopen(requests, encoding="utf-8"), os.fdopen(replies, "w", encoding="utf-8"))
+    desk = Desk(
+        os.fdopen(requests, encoding="utf-8"),
+        os.fdopen(replies, "w", encoding="utf-8"),
+        Outcomes(options.outcomes),
+    )
     try:
         without = tuple(options.without_layer)
         desk.serve(Policy(options.device, without, megabytes=options.megabytes))

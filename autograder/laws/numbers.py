@@ -14,7 +14,8 @@ import torch
 
 from autograder.engine.codec import DTYPES, Array
 from autograder.engine.fingerprint import Vector
-from autograder.engine.standards import Setting, Standards
+from autograder.engine.observation import Setting
+from autograder.engine.standards import Standards
 from autograder.engine.tolerance import bound
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise

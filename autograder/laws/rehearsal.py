@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autograder.engine.judge import Judge
-from autograder.engine.standards import Observation, Setting
+from autograder.engine.observation import Observation, Setting
 from autograder.spec import Case, Exercise
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from autograder.engine.codec import arrays_of
 from autograder.engine.comparison import compare
 from autograder.engine.judge import Judge
+from autograder.engine.observation import Setting
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
-from autograder.engine.standards import Setting
 from autograder.engine.verdict import ERROR, FAILED, UNJUDGED, ExerciseResult, Verdict
 from autograder.laws.answers import (
     MISTAKE,

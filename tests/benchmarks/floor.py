@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autograder.engine.judge import CellFailure, Judge
-from autograder.engine.standards import Observation, Setting
+from autograder.engine.observation import Observation, Setting
 from autograder.spec import Case, Exercise
 
 
