@@ -47,7 +47,8 @@ class Standards:
         self._references: dict[tuple[Any, ...], Observation] = {}
         self._held_against: dict[tuple[Any, ...], Standard] = {}
         self._mistakes: dict[tuple[Any, ...], Observation] = {}
-        self._rewritten: dict[tuple[str, str], Any] = {}
+        self._rewritten: dict[tuple[str, str], str] = {}
+        self._made: dict[tuple[str, str], Any] = {}
         self._scenarios: dict[int, bytes] = {}
         self._stand_ins: dict[str, bytes] = {}
         cloudpickle.register_pickle_by_value(lesson.grader)
@@ -126,16 +127,24 @@ class Standards:
         """What a known mistake does on a case."""
         key = (exercise.name, mistake.name, case.title, id(case), setting)
         if key not in self._mistakes:
-            inputs = self.inputs(exercise, case, setting.dtype)
-            self._mistakes[key] = self._observe_once(
-                exercise,
-                case,
-                setting,
-                f"mistake {mistake.name}",
-                lambda: self._rewrite(exercise, mistake),
-                inputs,
-            )
+            rewritten = (exercise.name, mistake.name)
+            if rewritten not in self._rewritten:
+                source = mistake.apply(self.lesson.reference_source(exercise.name))
+                self._rewritten[rewritten] = source
+            self._mistakes[key] = self.answer(exercise, case, setting, self._rewritten[rewritten])
         return self._mistakes[key]
+
+    def answer(self, exercise: Exercise, case: Case, setting: Setting, source: str) -> Observation:
+        """What a source of ours, in the reference's place, does on a case."""
+
+        def implementation() -> Any:
+            if (exercise.name, source) not in self._made:
+                made = self.lesson.implementation(exercise.name, source)
+                self._made[exercise.name, source] = made
+            return self._made[exercise.name, source]
+
+        inputs = self.inputs(exercise, case, setting.dtype)
+        return self._observe_once(exercise, case, setting, source, implementation, inputs)
 
     def check(
         self, exercise: Exercise, case: Case, setting: Setting, seen: Observation
@@ -218,8 +227,8 @@ class Standards:
             sent = run()
         else:
             place = exercise.cases.index(case)
-            told = (self._files, exercise.name, str(place), case.title, str(setting), who)
-            sent = self._outcomes.of("\n".join(told), run)
+            told = (self.run_seed, self._files, exercise.name, place, case.title, setting, who)
+            sent = self._outcomes.of("\n".join(map(str, told)), run)
         return self._look_at_ours(exercise, case, setting, sent)
 
     @cached_property
@@ -284,13 +293,6 @@ class Standards:
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
             self._references[key] = found
         return self._references[key]
-
-    def _rewrite(self, exercise: Exercise, mistake: Mistake) -> Any:
-        key = (exercise.name, mistake.name)
-        if key not in self._rewritten:
-            source = mistake.apply(self.lesson.reference_source(exercise.name))
-            self._rewritten[key] = self.lesson.implementation(exercise.name, source)
-        return self._rewritten[key]
 
 
 def _key(exercise: Exercise, case: Case, setting: Setting) -> tuple[Any, ...]:

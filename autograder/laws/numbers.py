@@ -15,6 +15,7 @@ import torch
 from autograder.engine.codec import DTYPES, Array
 from autograder.engine.fingerprint import Vector
 from autograder.engine.observation import Setting
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.standards import Standards
 from autograder.engine.tolerance import bound
 from autograder.lesson import Lesson
@@ -60,15 +61,18 @@ class _Distance:
     error: float
 
 
-def numbers_of(lesson: Lesson, seed: int, only: str | None = None) -> Iterator[Numbers]:
+def numbers_of(
+    lesson: Lesson, seed: int, only: str | None = None, outcomes: Outcomes | None = None
+) -> Iterator[Numbers]:
     """Every case of a lesson, exercise by exercise.
 
     Args:
         lesson: with a reference and a grader.
         seed: of the hidden inputs.
         only: one exercise's name, or None for all.
+        outcomes: of our own code, shared with who else wants them.
     """
-    standards = Standards(lesson, seed)
+    standards = Standards(lesson, seed, outcomes)
     for name, exercise in lesson.exercises.items():
         if only in (None, name):
             yield from _of_exercise(standards, exercise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from autograder.engine.codec import arrays_of
 from autograder.engine.comparison import compare
 from autograder.engine.judge import Judge
 from autograder.engine.observation import Setting
+from autograder.engine.outcomes import Outcomes
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import ERROR, FAILED, UNJUDGED, ExerciseResult, Verdict
@@ -67,6 +69,7 @@ def validate_lesson(
     only: str | None = None,
     rehearse: bool = False,
     every: int = 1,
+    outcomes: Outcomes | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Findings:
     """Check every law on one lesson with one seed.
@@ -80,10 +83,20 @@ def validate_lesson(
         rehearse: run the answers in this process, with neither worker nor sandbox: much faster,
             and enough to tell answers apart.
         every: of each exercise's mistakes, only every so-manieth: with 5 one in five.
+        outcomes: of our own code, shared with who else wants them; rehearsing, an answer that is
+            a known mistake is run once for both.
         progress: told each answer's key as its verdict falls.
     """
+    if rehearse and outcomes is None:
+        with tempfile.TemporaryFile() as file:
+            shared = Outcomes(file.fileno())
+            return validate_lesson(
+                lesson, zygote, seed, only=only, rehearse=True, every=every, outcomes=shared,
+                progress=progress,
+            )  # fmt: skip
     answers = {answer.key: answer for answer in answers_of(lesson, only, every)}
-    session = Session(lesson, zygote, seed, Rehearsal if rehearse else Judge)
+    judging = Rehearsal if rehearse else Judge
+    session = Session(lesson, zygote, seed, judging, outcomes or Outcomes())
     findings = Findings(lesson.key, seed)
 
     def deliver(job: Job, verdict: Verdict) -> None:
