@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 MAX_MESSAGE = 65536
@@ -32,6 +33,7 @@ def main(root: str, descriptor: int) -> None:
     namespaces = _enter_namespaces()
     _import_once()
     _take_stock()
+    serve = _forget_own_modules()
     sys.path[:] = [entry for entry in sys.path if entry not in ("", root)]
     sys.path_importer_cache.clear()
     gc.collect()
@@ -43,7 +45,7 @@ def main(root: str, descriptor: int) -> None:
             os._exit(0)
         request = json.loads(message)
         if request["operation"] == "fork":
-            _fork(control, descriptors[0])
+            _fork(control, descriptors[0], serve)
         else:
             control.send(json.dumps(_reap(request["pid"])).encode())
 
@@ -120,14 +122,27 @@ def _warm_up(implementation: Any, x: Any) -> Any:
     return torch.autograd.grad(implementation(x).sum(), [x])
 
 
-def _fork(control: socket.socket, channel: int) -> None:
+def _forget_own_modules() -> Callable[[int], None]:
+    """Take our own modules from where anybody finds them: what has no name is not easily changed.
+
+    Here, once: in a worker, looking through all modules copies every page that a name is on.
+
+    Returns:
+        What a worker does.
+    """
+    from autograder.engine.worker import serve
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "autograder"]:
+        del sys.modules[name]
+    return serve
+
+
+def _fork(control: socket.socket, channel: int, serve: Callable[[int], None]) -> None:
     child = os.fork()
     if child == 0:
         control.close()
         status = 1
         try:
-            from autograder.engine.worker import serve
-
             serve(channel)
         except EOFError:
             status = 0

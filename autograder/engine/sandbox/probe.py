@@ -19,6 +19,7 @@ from autograder.engine.sandbox.kernel import (
     checked,
     prctl,
 )
+from autograder.engine.sandbox.seccomp import DENIED
 
 Door = tuple[str, Callable[[], object]]
 PTRACE_ATTACH = 16
@@ -91,8 +92,6 @@ def _kernel() -> Iterator[Door]:
 
 
 def _call(name: str, *arguments: int) -> int:
-    from autograder.engine.sandbox.seccomp import DENIED
-
     number = DENIED[name][0 if MACHINE == "x86_64" else 1]
     return int(LIBC.syscall(ctypes.c_long(number or -1), *arguments))
 
