@@ -2439,23 +2439,20 @@ def drawn(impl, seed, other):
         return impl(n_in, n_out, generator=torch.Generator().manual_seed(number))
 
     torch.manual_seed(other)
-    expected = torch.rand(3)
-    torch.manual_seed(other)
     first, again, different = layer(seed), layer(seed), layer(seed + 1)
-    left_alone = torch.equal(torch.rand(3), expected)
-    unseeded = impl(4, 3)
+    left_alone = torch.rand(3)
+    unseeded, another = impl(4, 3), impl(4, 3)
     return {
         "weights": first.weight.data.flatten(),
+        "weights again": again.weight.data.flatten(),
+        "other weights": different.weight.data.flatten(),
+        "weights without a generator": unseeded.weight.data.flatten(),
+        "weights without a generator again": another.weight.data.flatten(),
         "shape of the weight": str(tuple(first.weight.data.shape)),
         "shape of the bias": str(tuple(first.bias.data.shape)),
         "shape of a weight drawn without a generator": str(tuple(unseeded.weight.data.shape)),
         "the bias is zero": bool((first.bias.data == 0).all()),
-        "the generator decides the weights": torch.equal(first.weight.data, again.weight.data)
-        and not torch.equal(first.weight.data, different.weight.data),
-        "PyTorch's own generator is left alone where one is given": left_alone,
-        "without a generator every layer is another": not torch.equal(
-            unseeded.weight.data, impl(4, 3).weight.data
-        ),
+        "what PyTorch's own generator draws next": left_alone,
         "the names": ", ".join(first.named_parameters()),
         "the weight requires a gradient": first.weight.requires_grad,
         "the bias requires a gradient": first.bias.requires_grad,
@@ -2464,11 +2461,23 @@ def drawn(impl, seed, other):
 
 def facts_of_layer(outcome, _inputs):
     facts = dict(outcome)
-    weights = facts.pop("weights").double()
+    first, again, other, free, free_again = (
+        facts.pop(name)
+        for name in (
+            "weights",
+            "weights again",
+            "other weights",
+            "weights without a generator",
+            "weights without a generator again",
+        )
+    )
+    weights = first.double()
     unit = weights * 40**0.5  # uniform in [-1, 1): variance 1/3, of its square 4/45
     n, square = unit.numel(), unit.square()
     return {
         **facts,
+        "the generator decides the weights": first.equal(again) and not first.equal(other),
+        "without a generator every layer is another": not free.equal(free_again),
         "how far the weights reach, in bounds": round(float(unit.abs().max()), 1),
         "the weights lie on both sides of zero alike": bool(
             unit.mean().abs() < 6 * (1 / 3 / n) ** 0.5

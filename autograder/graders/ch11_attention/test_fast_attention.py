@@ -911,11 +911,9 @@ def go_back_by_blocks(impl, grad_output, q, k, v, block_size, causal):
 def go_back_on_a_part(impl, grad_output, q, k, v, block_size, part):
     """The last keys only, with what all keys together have given."""
     output, lse = saved(q, k, v, False)
-    before = output.clone(), lse.clone()
     own = (k[..., -part:, :].contiguous(), v[..., -part:, :].contiguous())
     found = three(impl(grad_output, q, *own, output, lse, block_size))
-    same = torch.equal(output, before[0]) and torch.equal(lse, before[1])
-    return {**found, "output and log-sum-exp are left as they were": same}
+    return {**found, "the output afterwards": output, "the log-sum-exp afterwards": lse}
 
 
 def backwards(make, *leading, **options):
