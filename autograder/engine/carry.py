@@ -11,6 +11,8 @@ from autograder.engine.syntax import names_in, parsed
 from autograder.engine.verdict import ExerciseResult
 from autograder.lesson import Lesson
 
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
 
 def earlier_to_replace(
     lesson: Lesson,
@@ -21,8 +23,13 @@ def earlier_to_replace(
     """The earlier exercises that this one leans on, that are not right, and that have an oracle.
 
     An exercise leans on what its reference names and on what the student's own code for it
-    names, directly or through one another.
+    names, directly or through one another. Where nothing is written yet, nothing would help.
     """
+    cells = list(cells)
+    own = [cell for cell in cells if cell.exercise == exercise]
+    elsewhere = any(exercise in cell.source for cell in cells if cell.exercise is None)
+    if own and not elsewhere and all(_is_untouched(cell.source) for cell in own):
+        return frozenset()
     order = list(lesson.exercises)
     earlier = set(order[: order.index(exercise)])
     names = {name: set(_names(lesson.reference_source(name))) for name in order}
@@ -45,6 +52,20 @@ def earlier_to_replace(
         and name in results
         and results[name].score < results[name].max_score
     )
+
+
+@lru_cache(maxsize=1024)
+def _is_untouched(source: str) -> bool:
+    """Whether all its functions are stubs as nbgrader makes them."""
+    functions = [
+        n for n in ast.walk(parsed(source) or ast.Module([], [])) if isinstance(n, FUNCTION)
+    ]
+    return bool(functions) and all(_is_stub(function) for function in functions)
+
+
+def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    body = function.body[ast.get_docstring(function) is not None :]
+    return [ast.unparse(statement) for statement in body] == ["raise NotImplementedError()"]
 
 
 @lru_cache(maxsize=1024)

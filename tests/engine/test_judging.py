@@ -3,6 +3,7 @@
 import pytest
 
 from autograder.engine.grading import Plan
+from autograder.engine.judge import Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.session import Job, Session
 from autograder.engine.verdict import ExerciseResult, Verdict
@@ -189,6 +190,23 @@ def test_a_later_exercise_is_judged_with_a_correct_earlier_one(zygote):
     assert later.note == (
         "Your `adam_step` is not right yet, so this was judged with a correct one in its place."
     )
+
+
+@pytest.mark.parametrize("elsewhere", ["", "def adamw_step(*a, **k): return adam_step(*a, **k)"])
+def test_what_is_not_written_is_not_judged_again(elsewhere, zygote, monkeypatch):
+    lesson = find_lesson("ch07_optimization/adam")
+    plan = Plan(lesson)
+    cells = [RunnableCell("setup", c.source) for c in plan.cells if c.role == "setup"]
+    cells += [RunnableCell(name, plan.stubs[name], name) for name in ("adam_step", "adamw_step")]
+    cells.append(RunnableCell("own", elsewhere))
+    again = []
+    judge = Judge.with_stand_ins
+    monkeypatch.setattr(
+        Judge, "with_stand_ins", lambda self, names: again.append(names) or judge(self, names)
+    )
+    job = Job("it", tuple(cells), frozenset({"adam_step", "adamw_step"}))
+    Session(lesson, zygote, 5).grade([job], lambda *_: None)
+    assert again == ([{"adam_step"}] if elsewhere else [])
 
 
 def test_the_reference_never_stands_in(zygote):
