@@ -18,7 +18,7 @@ REMEDIES = {
     "hidden tests": "less of our own around each case",
     "sandbox": "a smaller zygote: each fork copies its page table, each exit clears it",
     "recognition": "trying the mistakes that a class makes most first",
-    "reference and mistakes": "their outcomes shared by the grader processes of a run",
+    "reference and mistakes": "a larger class: each is computed once a run, for all of it",
     "comparison": "comparing a case's tensors in one piece",
     COMMAND: "one pass over a notebook where nbgrader makes two, and one transaction a student",
 }
