@@ -38,7 +38,8 @@ class Judge:
     """Runs one submission's cells and answers for its exercises.
 
     A worker that dies takes only the request at hand with it: the next request gets a new one,
-    without the cell that killed it. After MAX_DEATHS deaths an exercise is given up.
+    without the cell that killed it. After MAX_DEATHS deaths an exercise is given up. Where somebody
+    else may have killed it, as hosts short of memory do, the same is tried once more.
 
     Attributes:
         zygote: workers are forked from it.
@@ -64,6 +65,7 @@ class Judge:
     _spent: dict[str, float] = field(default_factory=dict)
     _uses: dict[str, list[ForbiddenUse]] = field(default_factory=dict)
     _looked_at: set[str] = field(default_factory=set)
+    _pardoned: set[str | int] = field(default_factory=set)
 
     def __enter__(self) -> Judge:
         return self
@@ -113,6 +115,8 @@ class Judge:
                 closely=self._looks_closely(exercise, case),
             )
         except WorkerDied as death:
+            if self._is_pardoned(death, name):
+                return self.run(exercise, case, setting)
             # A hanging answer hangs on the next case too: one timeout is enough.
             self._deaths[name] = self._deaths.get(name, 0) + (MAX_DEATHS if death.timed_out else 1)
             cause = {"message": str(death), "timed out": death.timed_out}
@@ -123,6 +127,13 @@ class Judge:
         if exercise.forbids and seen.status == "returned":
             seen.blinded = reply.get("watched") is not True
         return seen
+
+    def _is_pardoned(self, death: WorkerDied, of: str | int) -> bool:
+        """Whether it may be none of the submission's doing: once for each exercise and cell."""
+        if not death.killed or of in self._pardoned:
+            return False
+        self._pardoned.add(of)
+        return True
 
     def _looks_closely(self, exercise: Exercise, case: Case) -> bool:
         """Whether operators are watched: at an answer's first run, and where nobody can foresee."""
@@ -160,6 +171,8 @@ class Judge:
                 if cell.exercise in self.stand_ins and last[cell.exercise] == i:
                     self._replace(worker, cell.exercise or "")
             except WorkerDied as death:
+                if self._is_pardoned(death, i):
+                    return None
                 self.failures[i] = CellFailure(cell, f"the cell {death}")
                 self._cell_deaths += 1
                 return None

@@ -45,16 +45,25 @@ class SandboxRefused(RuntimeError):
     """A required layer is missing, or a door is open: nothing is graded."""
 
 
+class ZygoteEnded(SandboxRefused):
+    """There is no zygote any more, whoever ended it: another one can grade."""
+
+    def __init__(self) -> None:
+        super().__init__("the zygote has ended")
+
+
 class WorkerDied(RuntimeError):
     """A worker ended, was ended, or broke the protocol, while a request was open.
 
     Attributes:
         timed_out: whether it was killed for taking too long.
+        killed: whether it may have been killed by somebody else, such as a host short of memory.
     """
 
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+    def __init__(self, message: str, *, timed_out: bool = False, killed: bool = False) -> None:
         super().__init__(message)
         self.timed_out = timed_out
+        self.killed = killed
 
 
 @dataclass(frozen=True)
@@ -151,11 +160,16 @@ class Zygote:
         self, megabytes: int, forbidden: Sequence[str], secrets_to_try: Sequence[str]
     ) -> tuple[Worker, dict[str, Any]]:
         own, theirs = socket.socketpair()
-        socket.send_fds(self._control, [b'{"operation": "fork"}'], [theirs.fileno()])
-        theirs.close()
-        message, descriptors, _, _ = socket.recv_fds(self._control, 65536, 1)
+        try:
+            socket.send_fds(self._control, [b'{"operation": "fork"}'], [theirs.fileno()])
+            message, descriptors, _, _ = socket.recv_fds(self._control, 65536, 1)
+        except OSError:
+            message, descriptors = b"", []
+        finally:
+            theirs.close()
         if not message:
-            raise SandboxRefused("the zygote has ended")
+            own.close()
+            raise ZygoteEnded
         scratch = Path(tempfile.mkdtemp(dir=self._scratch_root))
         worker = Worker(self, json.loads(message)["pid"], descriptors[0], own, scratch)
         confined = worker.ask(
@@ -204,9 +218,19 @@ class Zygote:
             )
 
     def reap(self, pid: int) -> int:
-        """Kill a worker and collect how it ended: an exit status, or minus a signal."""
-        self._control.send(json.dumps({"operation": "reap", "pid": pid}).encode())
-        return int(json.loads(self._control.recv(65536))["status"])
+        """Kill a worker and collect how it ended: an exit status, or minus a signal.
+
+        Raises:
+            ZygoteEnded: nobody can say.
+        """
+        try:
+            self._control.send(json.dumps({"operation": "reap", "pid": pid}).encode())
+            told = self._control.recv(65536)
+        except OSError:
+            told = b""
+        if not told:
+            raise ZygoteEnded
+        return int(json.loads(told)["status"])
 
 
 class Worker:
@@ -254,7 +278,8 @@ class Worker:
             self.end()
             raise WorkerDied("returned more than may be sent") from None
         except (channel.ChannelClosed, OSError):
-            raise WorkerDied(_how_it_ended(self.end())) from None
+            status = self.end()
+            raise WorkerDied(_how_it_ended(status), killed=status == -signal.SIGKILL) from None
         if reply[:TOKEN_BYTES] != token:
             self.end()
             raise WorkerDied("answered something else than what it was asked")
@@ -285,11 +310,12 @@ class Worker:
         self.alive = False
         with contextlib.suppress(ProcessLookupError):  # it ended by itself
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        status = self._zygote.reap(self._pid)
-        os.close(self._handle)
-        self._socket.close()
-        remove(self._scratch)
-        return status
+        try:
+            return self._zygote.reap(self._pid)
+        finally:
+            os.close(self._handle)
+            self._socket.close()
+            remove(self._scratch)
 
 
 def readable_paths() -> list[Path]:

@@ -73,9 +73,8 @@ class Grader:
             GradingRefused: a required sandbox layer is missing.
             GradingFailed: the hidden tests cannot be collected.
         """
-        if self._running and self._prepared.get(lesson, fingerprint) != fingerprint:
+        if not self._running or self._prepared.get(lesson, fingerprint) != fingerprint:
             self.close()
-        if not self._running:
             self._start()
         if lesson not in self._prepared:
             self._ask(lesson=lesson, name=lesson, text=None)

@@ -22,7 +22,7 @@ import torch
 from autograder.engine.grading import NotBuilt, grade_notebooks
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.engine.outcomes import Outcomes
-from autograder.engine.spawner import Policy, SandboxRefused, Zygote
+from autograder.engine.spawner import Policy, SandboxRefused, Zygote, ZygoteEnded
 from autograder.engine.standards import GraderDefect
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.parent import end_with_parent
@@ -57,6 +57,8 @@ class Desk:
                 self._advance()
                 while self._next is not None:
                     self._grade(find_lesson(self._next["lesson"]), zygote)
+        except ZygoteEnded as error:
+            sys.exit(f"forwardpass: {error}")  # who asked asks another process
         except SandboxRefused as error:
             self._reply(refused=str(error))
 

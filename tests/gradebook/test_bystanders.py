@@ -1,0 +1,95 @@
+"""A process of the engine's that somebody else killed, as hosts short of memory do, costs nobody."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+from processes import tree_of
+
+from autograder.engine.grading import Plan
+from autograder.engine.session import Job, Session
+from autograder.engine.spawner import Worker, Zygote, ZygoteEnded
+from autograder.engine.verdict import Verdict
+from autograder.gradebook.classwork import persevering
+from autograder.gradebook.grader import Grader
+from autograder.laws.answers import REFERENCE, answers_of, job_of
+from autograder.lesson import Lesson
+
+EXERCISE = "wasserstein_generator_loss"
+
+
+def job(lesson: Lesson) -> Job:
+    (answer,) = [a for a in answers_of(lesson, EXERCISE) if a.kind == REFERENCE]
+    return job_of(lesson, answer)
+
+
+def grade(lesson: Lesson, zygote: Zygote) -> Verdict:
+    verdicts: list[Verdict] = []
+    Session(lesson, zygote, 5).grade([job(lesson)], lambda _, verdict: verdicts.append(verdict))
+    return verdicts[0]
+
+
+@pytest.mark.parametrize("operation", ["cell", "run"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_killed_worker_gets_another_go_and_only_one(
+    operation: str, times: int, losses: Lesson, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [times]
+    ask = Worker.ask
+
+    def struck(self: Worker, asked: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if left[0] and asked == operation and kwargs.get("name") in (None, EXERCISE):
+            left[0] -= 1
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        return ask(self, asked, *args, **kwargs)
+
+    monkeypatch.setattr(Worker, "ask", struck)
+    verdict = grade(losses, zygote)
+    assert left == [0]
+    assert (verdict.score == verdict.max_score) == (times == 1)
+    told = [test.message for e in verdict.exercises for test in e.tests if test.outcome == "failed"]
+    assert bool(told) == (times == 2)
+    assert all("ended the Python process" in message for message in told)
+
+
+def test_a_zygote_that_was_killed_is_no_graders_error(losses: Lesson) -> None:
+    with Zygote() as zygote:
+        worker = zygote.fork(megabytes=256)
+        zygote._process.kill()
+        zygote._process.wait()
+        for attempt in (worker.end, lambda: zygote.fork(megabytes=256)):
+            with pytest.raises(ZygoteEnded, match="the zygote has ended"):
+                attempt()
+        with pytest.raises(ZygoteEnded):
+            grade(losses, zygote)
+
+
+def test_another_process_grades_where_the_zygote_was_killed(losses: Lesson) -> None:
+    notebook = json.loads(losses.release.read_text(encoding="utf-8"))
+    right = {c.exercise: c.source for c in Plan(losses).cells if c.role == "exercise"}
+    for cell in notebook["cells"]:
+        name = cell["metadata"].get("forwardpass", {}).get("exercise")
+        if cell["metadata"].get("nbgrader", {}).get("solution") and name:
+            cell["source"] = right[name]
+    text = json.dumps(notebook)
+    grader = Grader()
+
+    def attempt() -> Verdict:
+        grader.prepare(losses.key, "")
+        return grader.grade(losses.key, "it", text)
+
+    try:
+        grader.prepare(losses.key, "")
+        assert grader._process is not None
+        _, *of_zygote = tree_of(grader._process.pid)
+        of_zygote[-1].kill()
+        verdict, failure = persevering(attempt)
+    finally:
+        grader.close()
+    assert failure == ""
+    assert verdict is not None
+    assert verdict.score == verdict.max_score
+    assert not verdict.has_errors
