@@ -184,7 +184,7 @@ def numerical_hessian(f: Callable[[Tensor], Tensor], x: Tensor, eps: float = 1e-
         f: takes a tensor of shape (n,) and returns a tensor of shape (). It does not change its
             argument.
         x: (n,), floating point. Left unchanged.
-        eps: the step, positive.
+        eps: the step in each direction, the same in both differences; positive.
 
     Returns:
         (n, n), entry [i, j] being ∂²f/∂xᵢ∂xⱼ at ``x``; of the dtype and device of ``x``.
