@@ -17,7 +17,7 @@ def sigmoid(x: Tensor) -> Tensor:
     """Squash every entry into (0, 1): the logistic function.
 
     Right for entries of ±1000: no infinity and no NaN. Written from elementary functions such
-    as the exponential; PyTorch's sigmoid is not allowed.
+    as the exponential; PyTorch's sigmoid and logsigmoid are not allowed.
 
     Args:
         x: any shape, floating point. Left unchanged.
@@ -77,7 +77,7 @@ def tanh_derivative(x: Tensor) -> Tensor:
 def relu(x: Tensor) -> Tensor:
     """Keep what is positive and replace everything else by 0: max(x, 0), entry by entry.
 
-    PyTorch's relu is not allowed.
+    PyTorch's relu is not allowed, nor are relu6, hardtanh and threshold.
 
     Args:
         x: any shape, floating point. Left unchanged.
