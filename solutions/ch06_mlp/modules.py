@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Module):
-    """An affine layer that owns its parameters, like ``torch.nn.Linear``, which is not allowed.
+    """An affine layer that owns its parameters, like ``torch.nn.Linear``.
 
-    Every entry of the weight and of the bias is drawn uniformly between plus and minus one over
-    the square root of ``in_features``.
+    PyTorch's own layer is not allowed, nor is ``torch.nn.functional.linear``. Every entry of the
+    weight and of the bias is drawn uniformly between plus and minus one over the square root of
+    ``in_features``.
 
     Args:
         in_features: how many numbers each example has.
