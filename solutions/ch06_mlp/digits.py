@@ -151,11 +151,13 @@ def train_module_epoch(
 
     The model is put into training mode and stays in it. Each batch gives one step of the
     optimizer, along the gradient of that batch's loss alone: gradients that parameters hold from
-    before have no part in it.
+    before have no part in it. The model is called once for each batch, itself and not its
+    ``forward``, so that its hooks run.
 
     Args:
         model: maps inputs (batch, …) to logits; its parameters are changed.
-        loader: batches of inputs and labels; the last one may be smaller.
+        loader: batches of inputs and labels; the last one may be smaller. It may have no length,
+            and yield its batches only once.
         optimizer: of the model's parameters.
         loss_fn: called with logits and labels; the mean loss of a batch, of shape ().
 
@@ -188,7 +190,8 @@ def evaluate(
 
     Args:
         model: maps inputs (batch, …) to logits (batch, classes).
-        loader: batches of inputs and labels; the last one may be smaller.
+        loader: batches of inputs and labels; the last one may be smaller. It may have no length,
+            and yield its batches only once.
         loss_fn: called with logits and labels; the mean loss of a batch, of shape ().
 
     Returns:
