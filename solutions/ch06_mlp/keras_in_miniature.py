@@ -89,6 +89,8 @@ class Branches(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Send each input through its branch, and all features through the head.
 
+        Branches and head are called themselves, not their ``forward``, so that their hooks run.
+
         Args:
             inputs: a tensor (batch, …) for each branch under its name, in any order. Further
                 tensors under other names are ignored.
@@ -120,6 +122,8 @@ class Heads(nn.Module):
 
     def forward(self, x: Data) -> dict[str, Tensor]:
         """Compute the features once, and every output from them.
+
+        Trunk and heads are called themselves, not their ``forward``, so that their hooks run.
 
         Args:
             x: what the trunk takes.
@@ -243,7 +247,10 @@ class BestWeights:
             self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
 
     def on_train_end(self, model: nn.Module) -> None:
-        """Load the best epoch's state into the model; do nothing where there is none."""
+        """Load the best epoch's state into the model; do nothing where there is none.
+
+        What was kept stays until the next training begins.
+        """
         if self.weights is not None:
             model.load_state_dict(self.weights)
 
@@ -278,7 +285,7 @@ class Model(nn.Module):
         loss: Callable[[Data, Data], Tensor],
         metrics: Mapping[str, Callable[[Data, Data], Any]] | None = None,
     ) -> None:
-        """Say how to train and what to report.
+        """Say how to train and what to report; what an earlier call said is forgotten.
 
         Args:
             optimizer: of the model's parameters.
