@@ -1190,6 +1190,7 @@ def nothing_to_restore(impl, x):
         "before the first epoch": raised(lambda: restored([]), RuntimeError),
         "after a NaN": raised(lambda: restored([NAN]), RuntimeError),
         "after an epoch": raised(lambda: restored([0.5]), RuntimeError),
+        "before the first epoch, after another watch": raised(lambda: restored([]), RuntimeError),
     }
 
 
