@@ -20,6 +20,7 @@ def stratified_split(
     Args:
         labels: the class of each of the n examples; any integers.
         order: the numbers 0 … n-1, shuffled. It decides who is chosen; nothing else is random.
+            Left unchanged.
         val_fraction: between 0 and 1.
 
     Returns:
@@ -49,7 +50,7 @@ def group_split(
     Args:
         groups: for each of the n examples, what group it belongs to: the patient, the writer, the
             photograph that it was cut from.
-        order: every group once, shuffled.
+        order: every group once, shuffled. Left unchanged.
         val_fraction: between 0 and 1; at 0 validation is empty.
 
     Returns:
@@ -225,7 +226,8 @@ def l2_penalty(model: nn.Module, weight_decay: float) -> Tensor:
     """Compute the L2 penalty on a model's weights, λ/2 times the sum of their squares.
 
     Args:
-        model: its weights are the parameters of two or more dimensions; there is at least one.
+        model: its weights are the parameters of two or more dimensions, those that require no
+            gradient included; there is at least one, and one that two layers share counts once.
             Biases, and the scales and shifts of normalisation layers, have one dimension and are
             not penalised.
         weight_decay: λ.
