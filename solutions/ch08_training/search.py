@@ -18,7 +18,8 @@ def parameter_grid(space: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
     Returns:
         The combinations, in any order: each a dict of its own, from every name to one of its
-        values.
+        values. Without any hyperparameter there is one, which is empty; where a hyperparameter has
+        no values, there is none.
     """
     return [dict(zip(space, values, strict=True)) for values in product(*space.values())]
 
