@@ -6,9 +6,9 @@ import ast
 import importlib
 import inspect
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,8 +97,13 @@ class Lesson:
         if source is None:
             return getattr(self.reference, exercise)
         namespace = dict(vars(self.reference))
-        exec(compile(source, f"<{exercise} rewritten>", "exec", dont_inherit=True), namespace)
+        exec(_compiled(source, f"<{exercise} rewritten>"), namespace)
         return namespace[exercise]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str, file: str) -> CodeType:
+    return compile(source, file, "exec", dont_inherit=True)
 
 
 def all_lessons(root: Path = ROOT) -> list[Lesson]:

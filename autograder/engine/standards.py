@@ -48,7 +48,6 @@ class Standards:
         self._held_against: dict[tuple[Any, ...], Standard] = {}
         self._mistakes: dict[tuple[Any, ...], Observation] = {}
         self._rewritten: dict[tuple[str, str], str] = {}
-        self._made: dict[tuple[str, str], Any] = {}
         self._scenarios: dict[int, bytes] = {}
         self._stand_ins: dict[str, bytes] = {}
         cloudpickle.register_pickle_by_value(lesson.grader)
@@ -135,13 +134,13 @@ class Standards:
         return self._mistakes[key]
 
     def answer(self, exercise: Exercise, case: Case, setting: Setting, source: str) -> Observation:
-        """What a source of ours, in the reference's place, does on a case."""
+        """What a source of ours, in the reference's place, does on a case; made anew for it.
+
+        So nothing that it may keep from run to run depends on who asked for what before.
+        """
 
         def implementation() -> Any:
-            if (exercise.name, source) not in self._made:
-                made = self.lesson.implementation(exercise.name, source)
-                self._made[exercise.name, source] = made
-            return self._made[exercise.name, source]
+            return self.lesson.implementation(exercise.name, source)
 
         inputs = self.inputs(exercise, case, setting.dtype)
         return self._observe_once(exercise, case, setting, source, implementation, inputs)
