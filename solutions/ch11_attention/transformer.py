@@ -180,7 +180,7 @@ class EncoderBlock(nn.Module):
     """Self-attention, then the feed-forward network: Vaswani et al. (2017), section 3.1.
 
     https://arxiv.org/abs/1706.03762, the left half of figure 1. Each of the two is wrapped in a
-    ``SublayerConnection`` of its own.
+    ``SublayerConnection`` of its own. PyTorch's own Transformer layers are not allowed.
 
     Args:
         d_model: features of every position.
@@ -224,7 +224,8 @@ class DecoderBlock(nn.Module):
 
     https://arxiv.org/abs/1706.03762, the right half of figure 1. Each of the three is wrapped in
     a ``SublayerConnection`` of its own. The cross attention's queries come from the target, its
-    keys and values from the memory, which it takes as it is.
+    keys and values from the memory, which it takes as it is. PyTorch's own Transformer layers are
+    not allowed.
 
     Args:
         d_model: features of every position, of target and memory.
@@ -283,7 +284,8 @@ class Transformer(nn.Module):
     and that of its position, positions counted from 0; the sum is not scaled, and it is dropped
     from with probability p while training. A linear layer turns what the last block of the
     decoder returns into logits. With pre-norm, one more layer norm stands after the last block
-    of the encoder, and one after the last block of the decoder.
+    of the encoder, and one after the last block of the decoder. PyTorch's own Transformer and its
+    layers are not allowed.
 
     Args:
         src_vocab_size: how many words the source language has.
