@@ -172,7 +172,8 @@ class VisionTransformer(nn.Module):
     """An image classifier: Dosovitskiy et al. (2021), equations 1 to 4.
 
     https://arxiv.org/abs/2010.11929. The class token's place, after the last block, goes through
-    a layer norm and a linear layer; the other places are not asked.
+    a layer norm and a linear layer; the other places are not asked. PyTorch's own Transformer
+    layers are not allowed.
 
     Args:
         image_size: pixels along each side of the square images.
