@@ -55,16 +55,16 @@ def flash_attention_forward(
 
     https://arxiv.org/abs/2205.14135, https://arxiv.org/abs/2307.08691. The result is that of
     scaled dot-product attention. Keys and values are gone through in blocks of ``block_size``
-    (the last may be smaller), and no tensor may have as many numbers as the scores of all
-    queries with all keys. Exact for finite scores of any size. PyTorch's own attention functions
-    are not allowed. No argument is changed.
+    (the last may be smaller), and unless a single block holds all keys, no tensor may have as many
+    numbers as the scores of all queries with all keys. Exact for finite scores of any size.
+    PyTorch's own attention functions are not allowed. No argument is changed.
 
     Args:
         q: queries, floating point, of shape (…, queries, d_k); … is any number of leading
             dimensions, none included, the same for q, k and v.
         k: keys, of shape (…, keys, d_k).
         v: values, of shape (…, keys, d_v).
-        block_size: keys in a block, at least 1.
+        block_size: keys in a block, at least 1; there may be fewer keys than that.
         causal: the queries are the last positions of the keys' sequence, the last query stands
             on the last key, and none may attend to a key after its own; there are at least as
             many keys as queries.
@@ -109,9 +109,10 @@ def flash_attention_backward(
     ``lse``, and are not normalised anew; what all keys together have contributed comes in through
     ``output``. So k and v may also be a part of the keys and values that ``output`` and ``lse``
     were computed with, as where these are spread over several devices: the gradients are then
-    what this part contributes to grad_q, and its own grad_k and grad_v. No tensor may have as
-    many numbers as the scores of all queries with all keys. PyTorch's automatic differentiation
-    and attention functions are not allowed. No argument is changed.
+    what this part contributes to grad_q, and its own grad_k and grad_v. Unless a single block holds
+    all keys, no tensor may have as many numbers as the scores of all queries with all keys.
+    PyTorch's automatic differentiation and attention functions are not allowed. No argument is
+    changed.
 
     Args:
         grad_output: the loss's gradient by the output, of shape (…, queries, d_v).
@@ -120,7 +121,7 @@ def flash_attention_backward(
         v: values, of shape (…, keys, d_v).
         output: of ``flash_attention_forward``, of shape (…, queries, d_v).
         lse: of ``flash_attention_forward``, of shape (…, queries).
-        block_size: keys in a block, at least 1.
+        block_size: keys in a block, at least 1; there may be fewer keys than that.
         causal: as in ``flash_attention_forward``.
 
     Returns:
@@ -153,8 +154,9 @@ class FlashAttention(torch.autograd.Function):
 
     ``FlashAttention.apply(q, k, v, block_size, causal)`` returns the output of
     ``flash_attention_forward``, and calling ``backward`` on what follows gives the gradients of
-    ``flash_attention_backward``. Between the two, no tensor is kept that has as many numbers as
-    the scores of all queries with all keys. PyTorch's own attention functions are not allowed.
+    ``flash_attention_backward``. Unless a single block holds all keys, no tensor is made, let alone
+    kept between the two, that has as many numbers as the scores of all queries with all keys.
+    PyTorch's automatic differentiation and attention functions are not allowed.
     """
 
     @staticmethod
