@@ -30,7 +30,8 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device | None = N
     The queries are the *last* ``num_queries`` positions of a sequence of ``num_keys``, as when
     one new token is read after many: the last query stands on the last key. With as many queries
     as keys, query i stands on key i. With more queries than keys, the first queries stand before
-    the first key, and attend to nothing.
+    the first key, and attend to nothing. PyTorch's ready-made masks, those of ``nn.Transformer``
+    and ``torch.nn.attention``, are not allowed.
 
     Args:
         num_queries: rows of the mask, at least 1.
