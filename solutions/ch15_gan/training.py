@@ -114,6 +114,7 @@ def mode_counts(samples: Tensor, centres: Tensor, std: float) -> Tensor:
         samples: (n, d), floating point. Left unchanged.
         centres: (modes, d), no two of them alike. Left unchanged.
         std: the standard deviation of each Gaussian in each of its d directions; positive.
+            Where it is infinite, every sample counts.
 
     Returns:
         (modes,), int64; 0 where a mode has no high-quality sample.
