@@ -236,7 +236,8 @@ def matrix_sqrt(matrix: Tensor) -> Tensor:
 
     That is the one symmetric positive semidefinite matrix whose product with itself is the given
     one. The given one may be singular; then rounding makes some of its computed eigenvalues
-    slightly negative, and these count as 0. Without SciPy's ``sqrtm``.
+    slightly negative, and these count as 0. Without SciPy's ``sqrtm`` and without
+    ``torch.linalg.matrix_exp``.
 
     Args:
         matrix: (d, d), floating point, symmetric but for rounding. Left unchanged.
