@@ -79,10 +79,11 @@ class DiscriminatorBlock(nn.Module):
 def init_weights(model: nn.Module, generator: torch.Generator | None = None) -> None:
     """Draw a network's first weights as DCGAN and its code do. Radford et al. (2016), section 4.
 
-    The weight of every ``nn.Conv2d``, ``nn.ConvTranspose2d`` and ``nn.Linear`` comes from a normal
-    distribution with mean 0 and standard deviation 0.02; the scale (``weight``) of every
-    ``nn.BatchNorm2d`` from one with mean 1 and standard deviation 0.02. The bias of any of these
-    becomes 0, where there is one. All else stays as it is.
+    The weight of every ``nn.Conv2d``, ``nn.ConvTranspose2d`` and ``nn.Linear``, layers of classes
+    derived from them included, comes from a normal distribution with mean 0 and standard deviation
+    0.02; the scale (``weight``) of every ``nn.BatchNorm2d`` from one with mean 1 and standard
+    deviation 0.02. The bias of any of these becomes 0, where there is one. All else stays as it is,
+    also an ``nn.BatchNorm1d``.
 
     Args:
         model: may be such a layer itself, or hold them at any depth. Its parameters are changed in
