@@ -33,7 +33,8 @@ def online_softmax_update(
     Exact for finite scores of any size. No argument is changed.
 
     Args:
-        running_max: floating point, of shape (…,): one number a row.
+        running_max: floating point, of shape (…,): one number a row; … is any number of dimensions,
+            none included.
         running_sum: of the same shape.
         scores: the block, of shape (…, block) with at least one score a row; finite or minus
             infinity.
