@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,6 +44,7 @@ PYTEST_ARGUMENTS = (
 
 MAX_CELL_ERRORS = 20
 SEED_BYTES = 7
+OPTIONS = "PYTEST_ADDOPTS"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Session:
             GraderDefect: the grader's file cannot be collected, or holds no tests.
         """
         plugin = _Plugin(self, jobs, deliver)
-        status = pytest.main([str(self.lesson.grader_file), *PYTEST_ARGUMENTS], plugins=[plugin])
+        with _only_our_options():
+            arguments = [str(self.lesson.grader_file), *PYTEST_ARGUMENTS]
+            status = pytest.main(arguments, plugins=[plugin])
         if plugin.raised is not None:
             raise plugin.raised
         if plugin.complaints or status not in (pytest.ExitCode.OK,):
@@ -101,6 +106,17 @@ class Session:
     @property
     def accelerator(self) -> str:
         return "cuda" if self.zygote.policy.device == "cuda" else "fake"
+
+
+@contextmanager
+def _only_our_options() -> Iterator[None]:
+    """Keep pytest from options that somebody has set for all of their own runs."""
+    theirs = os.environ.pop(OPTIONS, None)
+    try:
+        yield
+    finally:
+        if theirs is not None:
+            os.environ[OPTIONS] = theirs
 
 
 class _Plugin:

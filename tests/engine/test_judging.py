@@ -1,5 +1,7 @@
 """Whole submissions: what earns points, what is said, and that one bad exercise costs only itself."""
 
+import os
+
 import pytest
 
 from autograder.engine.grading import Plan
@@ -19,6 +21,13 @@ def test_a_right_submission_gets_full_marks(fill, grade):
     assert verdict.score == verdict.max_score > 0
     assert all(e.mistake is None and not e.flags for e in verdict.exercises)
     assert verdict.devices == ["cpu", "fake"]
+
+
+def test_options_that_somebody_sets_for_their_own_tests_are_not_ours(fill, grade, monkeypatch):
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-v --no-such-option")
+    verdict = grade(fill())
+    assert verdict.score == verdict.max_score
+    assert os.environ["PYTEST_ADDOPTS"] == "-v --no-such-option"
 
 
 def test_the_untouched_release_gets_nothing(losses, fill, grade):
