@@ -158,8 +158,11 @@ class Campaign:
                 why = f"grading it on the Dask cluster failed: {error!r}"
             yield from self._again(batch, alone, why)
             return
-        if future.status != "finished":
+        if future.status == "cancelled":
             raise connection.gone(self.address)
+        if future.status != "finished":  # its worker died with the result: Dask does it again
+            self._flying[future] = batch
+            return
         report = future.result()
         future.release()
         if report.differing:

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import standin
@@ -25,6 +27,7 @@ from kill_storm import FORWARDPASS, hand_in_class
 from processes import survivors
 
 from autograder.cluster import connection, unpacking
+from autograder.cluster.campaign import Campaign
 from autograder.cluster.fleet import Fleet
 from autograder.cluster.shipment import pack
 from autograder.cluster.trouble import ClusterTrouble, NoDask, VersionMismatch
@@ -137,6 +140,21 @@ def as_told(_order: Any, batch: Any, verdict: Any = VERDICT) -> Any:
         differing={"torch": "1.0"} if "differ" in texts else {},
         replies=[replies.get(text, {"verdict": verdict}) for text in texts],
     )
+
+
+@pytest.mark.parametrize("status", ["lost", "pending", "cancelled"])
+def test_what_was_lost_with_its_worker_is_waited_for_again(status: str) -> None:
+    """Between a batch's end and its fetching, the worker that has the result may die."""
+    nothing: Any = None
+    campaign = Campaign(nothing, nothing, nothing, nothing, deque(), "tcp://here")
+    future: Any = Mock(status=status)
+    campaign._flying[future] = []
+    if status == "cancelled":
+        with pytest.raises(ClusterTrouble, match="tcp://here has gone"):
+            list(campaign._received(future, alone=False))
+    else:
+        assert list(campaign._received(future, alone=False)) == []
+        assert list(campaign._flying) == [future]
 
 
 def test_what_kills_every_worker_has_an_error_of_its_own_at_the_end(
