@@ -101,6 +101,7 @@ class Judge:
         worker = self._ready_worker(exercise.megabytes)
         # The first start is everybody's; those after its own deaths are the exercise's own time.
         started = begun if self._deaths.get(name) else time.monotonic()
+        pardoned = False
         try:
             reply = worker.ask(
                 "run",
@@ -115,21 +116,25 @@ class Judge:
                 closely=self._looks_closely(exercise, case),
             )
         except WorkerDied as death:
-            if self._is_pardoned(death, name):
-                return self.run(exercise, case, setting)
-            # A hanging answer hangs on the next case too: one timeout is enough.
-            self._deaths[name] = self._deaths.get(name, 0) + (MAX_DEATHS if death.timed_out else 1)
-            cause = {"message": str(death), "timed out": death.timed_out}
-            return Observation("died", error=cause)
+            pardoned = self._pardon(death, name)
+            if not pardoned:
+                # A hanging answer hangs on the next case too: one timeout is enough.
+                deaths = MAX_DEATHS if death.timed_out else 1
+                self._deaths[name] = self._deaths.get(name, 0) + deaths
+                cause = {"message": str(death), "timed out": death.timed_out}
+                return Observation("died", error=cause)
         finally:
             self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
+        if pardoned:
+            self._looked_at.discard(name)  # or a first run that ends itself would be the last look
+            return self.run(exercise, case, setting)
         seen = self.standards.look(exercise, case, setting, reply)
         if exercise.forbids and seen.status == "returned":
             seen.blinded = reply.get("watched") is not True
         return seen
 
-    def _is_pardoned(self, death: WorkerDied, of: str | int) -> bool:
-        """Whether it may be none of the submission's doing: once for each exercise and cell."""
+    def _pardon(self, death: WorkerDied, of: str | int) -> bool:
+        """Forgive what may be none of the submission's doing, once for each exercise and cell."""
         if not death.killed or of in self._pardoned:
             return False
         self._pardoned.add(of)
@@ -171,7 +176,7 @@ class Judge:
                 if cell.exercise in self.stand_ins and last[cell.exercise] == i:
                     self._replace(worker, cell.exercise or "")
             except WorkerDied as death:
-                if self._is_pardoned(death, i):
+                if self._pardon(death, i):
                     return None
                 self.failures[i] = CellFailure(cell, f"the cell {death}")
                 self._cell_deaths += 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from typing import Any
 
 import pytest
 from processes import tree_of
 
 from autograder.engine.grading import Plan
+from autograder.engine.judge import Judge
+from autograder.engine.observation import EXACT
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Worker, Zygote, ZygoteEnded
 from autograder.engine.verdict import Verdict
@@ -53,6 +56,33 @@ def test_a_killed_worker_gets_another_go_and_only_one(
     told = [test.message for e in verdict.exercises for test in e.tests if test.outcome == "failed"]
     assert bool(told) == (times == 2)
     assert all("ended the Python process" in message for message in told)
+
+
+def test_dying_in_the_first_run_spares_nobody_the_close_look_nor_costs_time_twice(
+    losses: Lesson, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closely: list[bool] = []
+    ask = Worker.ask
+
+    def struck(self: Worker, asked: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if asked == "run":
+            closely.append(kwargs["closely"])
+            if len(closely) == 1:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif len(closely) == 2:
+                time.sleep(2.0)
+        return ask(self, asked, *args, **kwargs)
+
+    monkeypatch.setattr(Worker, "ask", struck)
+    monkeypatch.setattr("autograder.engine.judge.CLOSE_LOOKS", 1 << 62)  # none but first runs
+    exercise = losses.exercises[EXERCISE]
+    case, standards = exercise.cases[0], Session(losses, zygote, 5).standards
+    with Judge(zygote, standards, job(losses).cells) as judge:
+        started = time.monotonic()
+        assert judge.run(exercise, case, EXACT).status == "returned"
+        assert 2.0 <= judge._spent[EXERCISE] <= time.monotonic() - started
+        judge.run(exercise, case, EXACT)
+    assert closely == [True, True, False]
 
 
 def test_a_zygote_that_was_killed_is_no_graders_error(losses: Lesson) -> None:
