@@ -48,6 +48,11 @@ def clear_solution(marked: str) -> str:
     return "\n".join(kept)
 
 
+def stub_of(source: str) -> str:
+    """The stub that students get of a reference: one function or class."""
+    return clear_solution(mark_solution(source))
+
+
 def _regions(node: ast.stmt, end: int) -> list[tuple[int, int]]:
     """First and last lines, counted from 1, of what students write in a definition."""
     if isinstance(node, ast.FunctionDef):

@@ -6,12 +6,11 @@ import ast
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from autograder.engine.notebook import RunnableCell
+from autograder.builder.solution import stub_of
+from autograder.engine.notebook import RunnableCell, normalised
 from autograder.engine.syntax import names_in, parsed
 from autograder.engine.verdict import ExerciseResult
 from autograder.lesson import Lesson
-
-FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def earlier_to_replace(
@@ -26,9 +25,9 @@ def earlier_to_replace(
     names, directly or through one another. Where nothing is written yet, nothing would help.
     """
     cells = list(cells)
-    own = [cell for cell in cells if cell.exercise == exercise]
+    own = {normalised(cell.source) for cell in cells if cell.exercise == exercise}
     elsewhere = any(exercise in cell.source for cell in cells if cell.exercise is None)
-    if own and not elsewhere and all(_is_untouched(cell.source) for cell in own):
+    if own == {_stub(lesson.reference_source(exercise))} and not elsewhere:
         return frozenset()
     order = list(lesson.exercises)
     earlier = set(order[: order.index(exercise)])
@@ -55,17 +54,8 @@ def earlier_to_replace(
 
 
 @lru_cache(maxsize=1024)
-def _is_untouched(source: str) -> bool:
-    """Whether all its functions are stubs as nbgrader makes them."""
-    functions = [
-        n for n in ast.walk(parsed(source) or ast.Module([], [])) if isinstance(n, FUNCTION)
-    ]
-    return bool(functions) and all(_is_stub(function) for function in functions)
-
-
-def _is_stub(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    body = function.body[ast.get_docstring(function) is not None :]
-    return [ast.unparse(statement) for statement in body] == ["raise NotImplementedError()"]
+def _stub(reference: str) -> str:
+    return normalised(stub_of(reference))
 
 
 @lru_cache(maxsize=1024)

@@ -166,7 +166,7 @@ def _runnable_cells(
 ) -> list[RunnableCell]:
     cells = [RunnableCell("setup", cell.source) for cell in plan if cell.role == "setup"]
     by_id = {cell.id: cell for cell in plan}
-    by_source = {_normal(cell.source): cell for cell in plan if cell.role != "exercise"}
+    by_source = {normalised(cell.source): cell for cell in plan if cell.role != "exercise"}
     written = _written_exercises(notebook, stubs)
     for number, cell in enumerate(notebook["cells"], start=1):
         if cell.get("cell_type") != "code":
@@ -178,14 +178,14 @@ def _runnable_cells(
             source = TOO_DEEP
         exercise = grade_id(cell)
         if exercise in stubs:
-            if exercise in written and _normal(source) == _normal(stubs[exercise]):
+            if exercise in written and normalised(source) == normalised(stubs[exercise]):
                 continue
             cells.append(RunnableCell(exercise, source, exercise))
             continue
-        planned = by_source.get(_normal(source)) or by_id.get(str(cell.get("id")))
+        planned = by_source.get(normalised(source)) or by_id.get(str(cell.get("id")))
         if planned is None and grade_id(cell) is None and not _told_role(cell):
             cells.append(RunnableCell(f"number {number}", source))
-        elif planned is None or _normal(source) != _normal(planned.source):
+        elif planned is None or normalised(source) != normalised(planned.source):
             whole = planned is not None and planned.role in RUN_WHOLE
             runnable = source if whole else definitions_of(source)
             if runnable:
@@ -216,7 +216,7 @@ def _written_exercises(notebook: dict[str, Any], stubs: dict[str, str]) -> set[s
     written = set()
     for cell in notebook["cells"]:
         exercise = grade_id(cell)
-        if exercise in stubs and _normal(source_of(cell)) != _normal(stubs[exercise]):
+        if exercise in stubs and normalised(source_of(cell)) != normalised(stubs[exercise]):
             written.add(exercise)
     return written
 
@@ -229,7 +229,8 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _normal(source: str) -> str:
+def normalised(source: str) -> str:
+    """A source as it is compared with another: blanks at its ends and its lines' tell nothing."""
     return "\n".join(line.rstrip() for line in source.strip().split("\n"))
 
 

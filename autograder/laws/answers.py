@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autograder.builder.solution import clear_solution, mark_solution
+from autograder.builder.solution import stub_of
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.session import Job
 from autograder.lesson import Lesson
@@ -45,7 +45,7 @@ def answers_of(lesson: Lesson, only: str | None = None, every: int = 1) -> Itera
             continue
         reference = lesson.reference_source(name)
         yield Answer(name, REFERENCE, "", reference)
-        yield Answer(name, STUB, "", clear_solution(mark_solution(reference)))
+        yield Answer(name, STUB, "", stub_of(reference))
         for mistake in exercise.mistakes[::every]:
             yield Answer(name, MISTAKE, mistake.name, mistake.apply(reference))
         for variant in exercise.variants:
