@@ -17,7 +17,7 @@ from autograder.engine.notebook import (
     read_notebook,
     runnable_cells,
 )
-from autograder.engine.outcomes import Outcomes
+from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import Verdict
@@ -90,7 +90,7 @@ def grade_notebooks(
     deliver: Callable[[str, Verdict], None],
     *,
     seed: int | None = None,
-    outcomes: Outcomes | None = None,
+    outcomes: Outcomes = ALONE,
 ) -> None:
     """Grade parsed notebooks of one lesson, delivering each verdict as it falls.
 
@@ -104,7 +104,7 @@ def grade_notebooks(
     """
     plan = Plan(lesson)
     jobs = (plan.job(key, notebook) for key, notebook in notebooks)
-    session = Session(lesson, zygote, seed, outcomes=outcomes or Outcomes())
+    session = Session(lesson, zygote, seed, outcomes=outcomes)
     session.grade(jobs, lambda job, verdict: deliver(job.key, verdict))
 
 

@@ -15,7 +15,7 @@ from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
 from autograder.engine.judge import CellFailure, Judge
 from autograder.engine.notebook import RunnableCell
-from autograder.engine.outcomes import Outcomes
+from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.recognition import recognise
 from autograder.engine.rounded import take_from_devices
 from autograder.engine.slips import ROUNDED
@@ -78,7 +78,7 @@ class Session:
     zygote: Zygote
     seed: int | None = None
     judging: type[Judge] = Judge
-    outcomes: Outcomes = field(default_factory=Outcomes)
+    outcomes: Outcomes = ALONE
     standards: Standards = field(init=False)
 
     def __post_init__(self) -> None:

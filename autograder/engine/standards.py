@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +15,7 @@ import autograder.spec.probes
 from autograder.engine import codec
 from autograder.engine.comparison import Coarse, Mismatch, Standard, compare
 from autograder.engine.observation import EXACT, Observation, Setting, misshapen, texts
-from autograder.engine.outcomes import Outcomes
+from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.trial import cast, run_trial
 from autograder.lesson import Lesson
 from autograder.spec import Case, Exercise, Make, Mistake
@@ -38,15 +37,15 @@ class Standards:
         outcomes: of our own code, shared with who else judges by this seed.
     """
 
-    def __init__(self, lesson: Lesson, seed: int, outcomes: Outcomes | None = None) -> None:
+    def __init__(self, lesson: Lesson, seed: int, outcomes: Outcomes = ALONE) -> None:
         self.lesson = lesson
         self.run_seed = seed
-        self._outcomes = outcomes or Outcomes()
+        self._outcomes = outcomes
         self._inputs: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._messages: dict[tuple[Any, ...], bytes] = {}
         self._references: dict[tuple[Any, ...], Observation] = {}
         self._held_against: dict[tuple[Any, ...], Standard] = {}
-        self._mistakes: dict[tuple[Any, ...], Observation] = {}
+        self._answers: dict[tuple[Any, ...], Observation] = {}
         self._rewritten: dict[tuple[str, str], str] = {}
         self._scenarios: dict[int, bytes] = {}
         self._stand_ins: dict[str, bytes] = {}
@@ -99,11 +98,7 @@ class Standards:
         """
         key = _key(exercise, case, setting)
         if key not in self._references:
-            implementation = self.lesson.implementation(exercise.name)
-            inputs = self.inputs(exercise, case, setting.dtype)
-            found = self._observe_once(
-                exercise, case, setting, "reference", lambda: implementation, inputs
-            )
+            found = self._observe_once(exercise, case, setting)
             if found.status == "raised":
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
             self._references[key] = found
@@ -124,26 +119,21 @@ class Standards:
         self, exercise: Exercise, mistake: Mistake, case: Case, setting: Setting
     ) -> Observation:
         """What a known mistake does on a case."""
-        key = (exercise.name, mistake.name, case.title, id(case), setting)
-        if key not in self._mistakes:
-            rewritten = (exercise.name, mistake.name)
-            if rewritten not in self._rewritten:
-                source = mistake.apply(self.lesson.reference_source(exercise.name))
-                self._rewritten[rewritten] = source
-            self._mistakes[key] = self.answer(exercise, case, setting, self._rewritten[rewritten])
-        return self._mistakes[key]
+        rewritten = (exercise.name, mistake.name)
+        if rewritten not in self._rewritten:
+            source = mistake.apply(self.lesson.reference_source(exercise.name))
+            self._rewritten[rewritten] = source
+        return self.answer(exercise, case, setting, self._rewritten[rewritten])
 
     def answer(self, exercise: Exercise, case: Case, setting: Setting, source: str) -> Observation:
         """What a source of ours, in the reference's place, does on a case; made anew for it.
 
         So nothing that it may keep from run to run depends on who asked for what before.
         """
-
-        def implementation() -> Any:
-            return self.lesson.implementation(exercise.name, source)
-
-        inputs = self.inputs(exercise, case, setting.dtype)
-        return self._observe_once(exercise, case, setting, source, implementation, inputs)
+        key = (*_key(exercise, case, setting), source)
+        if key not in self._answers:
+            self._answers[key] = self._observe_once(exercise, case, setting, source)
+        return self._answers[key]
 
     def check(
         self, exercise: Exercise, case: Case, setting: Setting, seen: Observation
@@ -197,14 +187,10 @@ class Standards:
         return Observation("returned", outcome, raw, changed, called=called)
 
     def observe_trusted(
-        self,
-        exercise: Exercise,
-        case: Case,
-        setting: Setting,
-        implementation: Any,
-        inputs: dict[str, Any],
+        self, exercise: Exercise, case: Case, setting: Setting, implementation: Any
     ) -> Observation:
-        """Run our own code on a case: the reference, a mistake or an oracle."""
+        """Run our own code on a case, as often as it is asked for."""
+        inputs = self.inputs(exercise, case, setting.dtype)
         sent = self._run(exercise, case, setting, implementation, inputs)
         return self._look_at_ours(exercise, case, setting, sent)
 
@@ -213,20 +199,33 @@ class Standards:
         exercise: Exercise,
         case: Case,
         setting: Setting,
-        who: str,
-        implementation: Callable[[], Any],
-        inputs: dict[str, Any],
+        source: str | None = None,
+        rounded_to: torch.dtype | None = None,
     ) -> Observation:
-        """The same, of code that is run once, whoever of those who share outcomes comes first."""
+        """The same, of what is run once, by whoever of those who share outcomes comes first.
+
+        Args:
+            exercise: whose.
+            case: of it.
+            setting: where it runs.
+            source: in the reference's place; None is the reference.
+            rounded_to: the dtype whose precision alone the inputs have, where it is not the
+                setting's.
+        """
 
         def run() -> bytes:
-            return self._run(exercise, case, setting, implementation(), inputs)
+            implementation = self.lesson.implementation(exercise.name, source)
+            inputs = self.inputs(exercise, case, rounded_to or setting.dtype)
+            if rounded_to is not None:
+                inputs = cast(inputs, setting.dtype)
+            return self._run(exercise, case, setting, implementation, inputs)
 
         if case not in exercise.cases:
             sent = run()
         else:
             place = exercise.cases.index(case)
-            told = (self.run_seed, self._files, exercise.name, place, case.title, setting, who)
+            which = (exercise.name, place, case.title, setting, rounded_to, source)
+            told = (self.run_seed, self._files, *which)
             sent = self._outcomes.of("\n".join(map(str, told)), run)
         return self._look_at_ours(exercise, case, setting, sent)
 
@@ -274,20 +273,11 @@ class Standards:
 
     def _truth(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
         """The reference in float64 on the CPU, on the inputs as the setting rounds them."""
-        if setting.dtype == torch.float64 and setting.device == "cpu":
+        if setting == EXACT:
             return self.reference(exercise, case, setting)
         key = (exercise.name, case.title, id(case), "truth", setting.dtype)
         if key not in self._references:
-            rounded = cast(self.inputs(exercise, case, setting.dtype), torch.float64)
-            implementation = self.lesson.implementation(exercise.name)
-            found = self._observe_once(
-                exercise,
-                case,
-                Setting(torch.float64),
-                f"truth of {setting.dtype}",
-                lambda: implementation,
-                rounded,
-            )
+            found = self._observe_once(exercise, case, EXACT, rounded_to=setting.dtype)
             if found.status != "returned":
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
             self._references[key] = found

@@ -15,7 +15,7 @@ import torch
 from autograder.engine.codec import DTYPES, Array
 from autograder.engine.fingerprint import Vector
 from autograder.engine.observation import Setting
-from autograder.engine.outcomes import Outcomes
+from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.standards import Standards
 from autograder.engine.tolerance import bound
 from autograder.lesson import Lesson
@@ -62,7 +62,7 @@ class _Distance:
 
 
 def numbers_of(
-    lesson: Lesson, seed: int, only: str | None = None, outcomes: Outcomes | None = None
+    lesson: Lesson, seed: int, only: str | None = None, outcomes: Outcomes = ALONE
 ) -> Iterator[Numbers]:
     """Every case of a lesson, exercise by exercise.
 

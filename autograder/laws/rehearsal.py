@@ -16,6 +16,5 @@ class Rehearsal(Judge):
         (source,) = [cell.source for cell in self.cells if cell.exercise == exercise.name]
         if source != lesson.reference_source(exercise.name):
             return self.standards.answer(exercise, case, setting, source)
-        inputs = self.standards.inputs(exercise, case, setting.dtype)
         reference = lesson.implementation(exercise.name)
-        return self.standards.observe_trusted(exercise, case, setting, reference, inputs)
+        return self.standards.observe_trusted(exercise, case, setting, reference)
