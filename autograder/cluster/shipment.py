@@ -28,7 +28,7 @@ def pack(lessons: Iterable[str], root: Path = ROOT) -> bytes:
     chapters = {find_lesson(lesson).chapter for lesson in lessons}
     buffer = io.BytesIO()
     # Unpacking zips never leaves the folder; tars can be told so from Python 3.11.4 on.
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(_files(root, chapters)):
             entry = zipfile.ZipInfo(str(path.relative_to(root)))
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
