@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autograder.engine.accelerator import UNJUDGED, fake_mode, place, plain_meta
+from autograder.engine.modes import Unseen
 from autograder.engine.steady import keep_builtins
 
 keep_builtins(globals())
 
 # Bound before a student's code could put something else in its place.
 EQUAL, NAN_TO_NUM = torch.equal, torch.Tensor.nan_to_num
+UNWATCHED: AbstractContextManager[Any] = nullcontext()
 
 
 def run_trial(
@@ -28,6 +30,8 @@ def run_trial(
     *,
     device: str,
     seed: int,
+    watching: AbstractContextManager[Any] = UNWATCHED,
+    read: Callable[[Any], Any] | None = None,
 ) -> dict[str, Any]:
     """Run a scenario on fresh copies of its inputs.
 
@@ -37,23 +41,34 @@ def run_trial(
         inputs: tensors on the CPU, in the dtype judged.
         device: ``"cpu"``, ``"cuda"`` or ``"fake"``.
         seed: of PyTorch's generators during the run.
+        watching: what the scenario runs within; what we do ourselves does not.
+        read: turns the outcome into what is kept of it, as long as it is watched: that, too, may
+            run code of the implementation's.
 
     Returns:
         ``status`` ``"returned"`` with ``outcome`` and ``changed`` (the names of the inputs that
         the run changed in place), or ``"unjudged"`` with ``reason``. What the implementation
         raises is passed on.
     """
-    torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
-    seed_generators(seed, device)
-    if device == "cuda":
-        hold_still()
+    with Unseen():
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        seed_generators(seed, device)
+        if device == "cuda":
+            hold_still()
     if device == "fake":
-        return _run_fake(scenario, implementation, inputs, seed)
-    placed = place(dict(inputs), device)
-    before = place(dict(inputs), device)
-    outcome = scenario(implementation, **placed)
-    return {"status": "returned", "outcome": outcome, "changed": _changed(before, placed)}
+        with watching:
+            trial = _run_fake(scenario, implementation, inputs, seed)
+            return {**trial, "outcome": read(trial["outcome"])} if read else trial
+    with Unseen():
+        placed = place(dict(inputs), device)
+        before = inputs if device == "cpu" else place(dict(inputs), device)
+    with watching:
+        outcome = scenario(implementation, **placed)
+        outcome = read(outcome) if read else outcome
+    with Unseen():
+        changed = _changed(before, placed)
+    return {"status": "returned", "outcome": outcome, "changed": changed}
 
 
 def _run_fake(
@@ -68,7 +83,7 @@ def _run_fake(
         with fake_mode():
             outcome = scenario(implementation, **place(dict(inputs), "fake"))
     except UNJUDGED as error:
-        return {"status": "unjudged", "reason": type(error).__name__}
+        return {"status": "unjudged", "reason": type(error).__name__, "outcome": None}
     return {"status": "returned", "outcome": outcome, "changed": []}
 
 

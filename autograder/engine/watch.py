@@ -11,7 +11,6 @@ import gc
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from autograder.engine.cells import STUDENT_FILE
 from autograder.engine.doors import doors_as_called, match, operators_of, tails_of
 from autograder.engine.hearing import GET_FRAME, listen
 from autograder.engine.library import is_known
+from autograder.engine.modes import FUNCTIONS, OPERATORS
 from autograder.engine.reporting import (
     keep_modes_in_force,
     report_from_classes_and_autograd,
@@ -45,20 +45,6 @@ BY_FROM_NUMPY = "aten.lift_fresh"  # torch.from_numpy calls it by itself, and ch
 GRAD_FN = "torch.Tensor.grad_fn"
 CANARY = "torch.alias_copy"
 TENSOR: Any = torch.Tensor
-INNER: Any = torch._C
-# How many are in force, which one is the so-manieth, taking off the innermost, putting one on.
-FUNCTION_MODES = (
-    INNER._len_torch_function_stack,
-    INNER._get_function_stack_at,
-    INNER._pop_torch_function_stack,
-    INNER._push_on_torch_function_stack,
-)
-DISPATCH_MODES = (
-    INNER._len_torch_dispatch_stack,
-    INNER._get_dispatch_stack_at,
-    partial(INNER._pop_torch_dispatch_stack, None),
-    INNER._push_on_torch_dispatch_stack,
-)
 DEFAULTS = (
     (TENSOR.__torch_function__.__func__, torch._C._disabled_torch_function_impl, None),
     (TENSOR.__torch_dispatch__, torch._C._disabled_torch_dispatch_impl, None),
@@ -84,6 +70,7 @@ class CallWatch(TorchFunctionMode):
         self._callers = callers
         self.removed = False  # by somebody else, while it was to be in force
         self._closely = False
+        self._looks_at_operators = False
         self._forbids = False  # anything, in any exercise
         self._forbidden: tuple[str, ...] = ()
         self._doors: dict[str, str] = {}
@@ -117,12 +104,13 @@ class CallWatch(TorchFunctionMode):
             closely: look at operators, too, as is done where a cell holds what deserves it.
         """
         modes: list[Any] = [self] if self._doors else []
-        if modes and device != "fake" and (closely or self._closely):
+        self._looks_at_operators = device != "fake" and (closely or self._closely)
+        if modes and self._looks_at_operators:
             modes.append(OperatorWatch(self))
         return Look(self, modes)
 
     def is_alive(self) -> bool:
-        """Whether calls are still seen: by function, by operator, and where PyTorch keeps them."""
+        """Whether calls are still seen: by function, and by operator where these were looked at."""
         if not self._forbidden:
             return True
         if self.removed:
@@ -131,11 +119,14 @@ class CallWatch(TorchFunctionMode):
         self.seen, self._matched = set(), {}
         self._doors, self._operators = {CANARY: "function"}, {"alias_copy": "operator"}
         sample = torch.zeros(1)
+        probed: dict[str, Any] = {"function": self}
+        if self._looks_at_operators:
+            probed["operator"] = OperatorWatch(self)
         try:
-            for watch in (self, OperatorWatch(self)):
+            for watch in probed.values():
                 with suppress(Exception), watch:
                     PROBE["probe"](torch.alias_copy, sample)
-            return self.seen == {"function", "operator"}
+            return self.seen == probed.keys()
         finally:
             self.seen, self._doors, self._operators, self._matched = kept
 
@@ -232,21 +223,9 @@ class Look:
 
     def __exit__(self, *_: object) -> None:
         for mode in reversed(self._modes):
-            stack = FUNCTION_MODES if isinstance(mode, CallWatch) else DISPATCH_MODES
-            if not _taken_off(mode, *stack):
+            stack = FUNCTIONS if isinstance(mode, CallWatch) else OPERATORS
+            if not stack.take_off(mode):
                 self._watch.removed = True
-
-
-def _taken_off(mode: Any, size: Any, at: Any, pop: Any, push: Any) -> bool:
-    """Take a mode off PyTorch's stack; a student may have left others there, such as a device."""
-    own = next((i for i in range(size()) if at(i) is mode), None)
-    if own is None:
-        return False
-    others = [pop() for _ in range(size() - own - 1)]
-    mode.__exit__(None, None, None)
-    for other in reversed(others):
-        push(other)
-    return True
 
 
 def _have_code(types: Sequence[type], method: str, usual: tuple[Any, ...]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from autograder.engine import channel, codec
 from autograder.engine.callers import Callers
 from autograder.engine.cells import Notebook, describe
+from autograder.engine.modes import Unseen
 from autograder.engine.sandbox import Confinement, enter
 from autograder.engine.sandbox.probe import open_doors
 from autograder.engine.steady import LOADS, keep_builtins
@@ -79,14 +80,17 @@ class _Worker:
         if name not in self._notebook.namespace:
             return {"status": "undefined"}
         scenario = self._callers.scenario(request["scenario"])
-        inputs = codec.plain(codec.decode(request["inputs"]))
+        with Unseen():
+            inputs = codec.plain(codec.decode(request["inputs"]))
         self._watch.begin(request["forbidden"])
-        implementation = self._notebook.namespace[name]
         torch.set_num_threads(1)
-        with self._watch.watching(request["device"], closely=request["closely"]):
-            trial = run_trial(
-                scenario, implementation, inputs, device=request["device"], seed=request["seed"]
-            )
-            # Reading an outcome may run code of the student's as well.
-            trial = {key: codec.settle(value) for key, value in trial.items()}
+        trial = run_trial(
+            scenario,
+            self._notebook.namespace[name],
+            inputs,
+            device=request["device"],
+            seed=request["seed"],
+            watching=self._watch.watching(request["device"], closely=request["closely"]),
+            read=codec.settle,
+        )
         return {**trial, "called": [*self._watch.seen], "watched": self._watch.is_alive()}

@@ -1,9 +1,12 @@
 """A run of a scenario: what it tells of arguments that were changed in place."""
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autograder.engine.trial import run_trial
 
@@ -38,3 +41,60 @@ def test_a_changed_argument_is_noticed(change, value):
 )
 def test_an_argument_left_alone_is_not_accused(value):
     assert changed(lambda x: str(x), value) == []
+
+
+class Curious(TorchFunctionMode):
+    """A student's own mode, left in force: it is told of every function."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def __torch_function__(self, func, _types, args=(), kwargs=None):
+        self.told.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+class CuriousOfOperators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def __torch_dispatch__(self, func, _types, args=(), kwargs=None):
+        self.told.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_modes_that_a_student_left_see_the_scenario_and_nothing_of_ours():
+    functions, operators = Curious(), CuriousOfOperators()
+    with functions, operators:
+        inputs = {"x": torch.arange(3.0)}
+        functions.told.clear()
+        operators.told.clear()
+        trial = run_trial(lambda f, x: f(x), torch.neg, inputs, device="cpu", seed=0)
+        assert torch._C._len_torch_function_stack() == 1
+    assert functions.told == ["neg"]
+    assert operators.told == ["neg"]
+    assert trial["changed"] == []
+
+
+def test_what_a_scenario_runs_within_holds_while_its_outcome_is_read():
+    said = []
+
+    @contextmanager
+    def watching():
+        said.append("begins")
+        yield
+        said.append("ends")
+
+    trial = run_trial(
+        lambda f, x: f(x),
+        lambda x: said.append("runs") or x,
+        {"x": torch.ones(2)},
+        device="cpu",
+        seed=0,
+        watching=watching(),
+        read=lambda outcome: said.append("is read") or outcome.sum(),
+    )
+    assert said == ["begins", "runs", "is read", "ends"]
+    assert trial["outcome"] == 2
