@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from autograder.engine.ahead import Run
 from autograder.engine.spawner import SandboxRefused
 from autograder.engine.standards import GraderDefect
-from autograder.engine.submission import Submission
+from autograder.engine.submission import Submission, settings_of
 from autograder.engine.verdict import ERROR, FAILED, PASSED, UNJUDGED
 from autograder.spec import Case, Exercise
 
@@ -73,6 +74,15 @@ class HiddenTest:
         info = getattr(self.item, "_fixtureinfo", None)
         marks = {mark.name for mark in self.item.iter_markers()}
         return info is not None and set(info.names_closure) == OUR_FIXTURES and marks <= OUR_MARKS
+
+    @cached_property
+    def foreseen(self) -> list[Run]:
+        """What it asks of an answer that is right, as far as that can be told beforehand."""
+        asks = getattr(getattr(self._function, "__code__", None), "co_names", ())
+        case = self._case
+        if case is None or Submission.matches_reference.__name__ not in asks:
+            return []
+        return [Run(self.exercise, case, setting) for setting in settings_of(case)]
 
     def run(self, submission: Submission, through_pytest: Callable[[pytest.Item], None]) -> Outcome:
         """Judge a submission.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from autograder.engine.ahead import Ahead, Run
 from autograder.engine.forbidden import ForbiddenUse, forbidden_uses
+from autograder.engine.hold import Worker, WorkerDied
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.observation import Observation, Setting
 from autograder.engine.recognition import Record
-from autograder.engine.spawner import Worker, WorkerDied, Zygote
+from autograder.engine.spawner import Zygote
 from autograder.engine.standards import Standards
 from autograder.spec import Case, Exercise
 
@@ -46,6 +48,7 @@ class Judge:
         standards: the trusted side.
         cells: what of the submission runs.
         stand_ins: exercises replaced by their oracles.
+        foreseen: by exercise, the runs that its tests will ask for where the answer is right.
         failures: by its number, a cell that did not run to its end.
         records: by exercise, every run so far.
         oddities: by exercise, what a person should look at.
@@ -55,6 +58,7 @@ class Judge:
     standards: Standards
     cells: Sequence[RunnableCell]
     stand_ins: frozenset[str] = frozenset()
+    foreseen: Mapping[str, Sequence[Run]] = field(default_factory=dict)
     failures: dict[int, CellFailure] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
     oddities: dict[str, list[str]] = field(default_factory=dict)
@@ -67,6 +71,9 @@ class Judge:
     _looked_at: set[str] = field(default_factory=set)
     _pardoned: set[str | int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._ahead = Ahead(self._request, self._reply_bytes, self.foreseen)
+
     def __enter__(self) -> Judge:
         return self
 
@@ -75,7 +82,7 @@ class Judge:
 
     def with_stand_ins(self, names: frozenset[str]) -> Judge:
         """The same submission with correct earlier exercises in place."""
-        return type(self)(self.zygote, self.standards, self.cells, names)
+        return type(self)(self.zygote, self.standards, self.cells, names, self.foreseen)
 
     def uses(self, exercise: Exercise) -> list[ForbiddenUse]:
         """Forbidden names in the exercise's code."""
@@ -96,24 +103,17 @@ class Judge:
         if left <= 0:
             told = f"took longer than {exercise.seconds:g} s over all its tests"
             return Observation("died", error={"message": told})
-        inputs = self.standards.message(exercise, case, setting.dtype)
         begun = time.monotonic()
-        worker = self._ready_worker(exercise.megabytes)
+        self._ready_worker(exercise.megabytes)
         # The first start is everybody's; those after its own deaths are the exercise's own time.
         started = begun if self._deaths.get(name) else time.monotonic()
+        unasked = self._ahead.unasked_seconds
         pardoned = False
         try:
-            reply = worker.ask(
-                "run",
+            reply = self._ahead.reply(
+                Run(exercise, case, setting),
                 min(case.seconds, left),
-                reply_bytes=self._reply_bytes(exercise, case, setting),
-                exercise=name,
-                scenario=self.standards.scenario(case),
-                inputs=inputs,
-                device=setting.device,
-                seed=self.standards.seed_of(exercise, case),
-                forbidden=list(exercise.forbids),
-                closely=self._looks_closely(exercise, case),
+                lambda: self._ready_worker(exercise.megabytes),
             )
         except WorkerDied as death:
             pardoned = self._pardon(death, name)
@@ -124,7 +124,8 @@ class Judge:
                 cause = {"message": str(death), "timed out": death.timed_out}
                 return Observation("died", error=cause)
         finally:
-            self._spent[name] = self._spent.get(name, 0.0) + time.monotonic() - started
+            spent = time.monotonic() - started - (self._ahead.unasked_seconds - unasked)
+            self._spent[name] = self._spent.get(name, 0.0) + spent
         if pardoned:
             self._looked_at.discard(name)  # or a first run that ends itself would be the last look
             return self.run(exercise, case, setting)
@@ -209,10 +210,22 @@ class Judge:
             self.failures[i] = CellFailure(cell, f"was left out: {reason}")
         return not reason
 
-    def _reply_bytes(self, exercise: Exercise, case: Case, setting: Setting) -> int:
-        """How much a right or wrong answer to a case may plausibly send."""
-        reference = self.standards.reference(exercise, case, setting)
-        return REPLY_BYTES + 4 * reference.bytes
+    def _request(self, run: Run) -> dict[str, Any]:
+        exercise, case = run.exercise, run.case
+        return {
+            "exercise": exercise.name,
+            "scenario": self.standards.scenario(case),
+            "inputs": self.standards.message(exercise, case, run.setting.dtype),
+            "device": run.setting.device,
+            "seed": self.standards.seed_of(exercise, case),
+            "forbidden": list(exercise.forbids),
+            "closely": self._looks_closely(exercise, case),
+        }
+
+    def _reply_bytes(self, run: Run) -> int | None:
+        """How much a right or wrong answer may plausibly send; None where it cannot be judged."""
+        reference = self.standards.reference(run.exercise, run.case, run.setting)
+        return None if reference.status == "unjudged" else REPLY_BYTES + 4 * reference.bytes
 
     def _replace(self, worker: Worker, name: str) -> None:
         implementation = self.standards.stand_in(name)

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pickle
-import secrets
-import signal
 import site
 import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.engine import channel, codec
+from autograder.engine.hold import Worker
 from autograder.engine.sandbox import REQUIRED
-from autograder.engine.sandbox.layers import SCRATCH_MEGABYTES
-from autograder.engine.sandbox.namespaces import SCRATCH_FILES
-from autograder.engine.sandbox.quota import QuotaExceeded, check_quota
 from autograder.engine.sandbox.remains import remove
 from autograder.engine.scratch import claim_scratch_root
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
 CONFINE_SECONDS = 20.0
-TOKEN_BYTES = 8
-ANY_REPLY = codec.MAX_BYTES + codec.MAX_HEADER
 CUDA_DEVICES = (
     *sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*")),  # a job's may be any of them
     "/dev/nvidiactl",
@@ -50,20 +40,6 @@ class ZygoteEnded(SandboxRefused):
 
     def __init__(self) -> None:
         super().__init__("the zygote has ended")
-
-
-class WorkerDied(RuntimeError):
-    """A worker ended, was ended, or broke the protocol, while a request was open.
-
-    Attributes:
-        timed_out: whether it was killed for taking too long.
-        killed: whether it may have been killed by somebody else, such as a host short of memory.
-    """
-
-    def __init__(self, message: str, *, timed_out: bool = False, killed: bool = False) -> None:
-        super().__init__(message)
-        self.timed_out = timed_out
-        self.killed = killed
 
 
 @dataclass(frozen=True)
@@ -233,91 +209,6 @@ class Zygote:
         return int(json.loads(told)["status"])
 
 
-class Worker:
-    """One confined process, asked one thing at a time, each by a deadline."""
-
-    def __init__(
-        self, zygote: Zygote, pid: int, handle: int, own_end: socket.socket, scratch: Path
-    ) -> None:
-        self._zygote = zygote
-        self._pid = pid
-        self._handle = handle
-        self._socket = own_end
-        self._socket.setblocking(False)
-        self._scratch = scratch
-        self.alive = True
-
-    def ask(
-        self, operation: str, seconds: float, *, reply_bytes: int = ANY_REPLY, **arguments: Any
-    ) -> dict[str, Any]:
-        """Send a request and decode the reply.
-
-        Args:
-            operation: one of the worker's.
-            seconds: until when the reply must be here, whole.
-            reply_bytes: how long it may be.
-            arguments: of the operation.
-
-        Raises:
-            WorkerDied: no valid reply within the time; the worker is dead by then.
-        """
-        token = secrets.token_bytes(TOKEN_BYTES)
-        request = pickle.dumps({"operation": operation, "token": token, **arguments})
-        deadline = time.monotonic() + seconds
-        descriptor = self._socket.fileno()
-        try:
-            channel.send(descriptor, request, deadline)
-            reply = channel.receive(descriptor, reply_bytes, deadline, self._look())
-        except channel.DeadlineExceeded:
-            self.end()
-            raise WorkerDied(f"took longer than {seconds:g} s", timed_out=True) from None
-        except QuotaExceeded as excess:
-            self.end()
-            raise WorkerDied(str(excess)) from None
-        except channel.OversizedMessage:
-            self.end()
-            raise WorkerDied("returned more than may be sent") from None
-        except (channel.ChannelClosed, OSError):
-            status = self.end()
-            raise WorkerDied(_how_it_ended(status), killed=status == -signal.SIGKILL) from None
-        if reply[:TOKEN_BYTES] != token:
-            self.end()
-            raise WorkerDied("answered something else than what it was asked")
-        try:
-            decoded = codec.decode(reply[TOKEN_BYTES:])
-        except codec.ProtocolError as error:
-            self.end()
-            raise WorkerDied(f"returned something malformed: {error}") from None
-        if not isinstance(decoded, dict):
-            self.end()
-            raise WorkerDied("returned something malformed")
-        return decoded
-
-    def _look(self) -> Callable[[], None] | None:
-        """What to look at while waiting: the folder, where no file system of its own bounds it."""
-        if any(layer.startswith("private scratch") for layer in self._zygote.layers):
-            return None
-        return lambda: check_quota(self._scratch, SCRATCH_MEGABYTES, SCRATCH_FILES)
-
-    def end(self) -> int:
-        """Kill the process, whatever it is doing, and remove its folder.
-
-        Returns:
-            How it ended: an exit status, or minus a signal.
-        """
-        if not self.alive:
-            return 0
-        self.alive = False
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        try:
-            return self._zygote.reap(self._pid)
-        finally:
-            os.close(self._handle)
-            self._socket.close()
-            remove(self._scratch)
-
-
 def readable_paths() -> list[Path]:
     """What every worker may read: Python, its packages, the system's libraries, `course/`."""
     python = sysconfig.get_paths()
@@ -327,14 +218,6 @@ def readable_paths() -> list[Path]:
     folders |= {"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/fonts"}
     folders |= {"/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom"}
     return [Path(folder) for folder in sorted(folders)] + [ROOT / "course"]
-
-
-def _how_it_ended(status: int) -> str:
-    if status == 0 or status == -signal.SIGKILL:
-        return "ended the Python process"
-    if status < 0:
-        return f"crashed the Python process ({signal.Signals(-status).name})"
-    return f"ended the Python process with status {status}"
 
 
 def _clean_environment() -> dict[str, str]:

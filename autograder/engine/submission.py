@@ -25,6 +25,11 @@ class NotJudged(_pytest.outcomes.Skipped):
     """The test could not be judged here; it earns its points and is reported as not judged."""
 
 
+def settings_of(case: Case) -> list[Setting]:
+    """Where a case is judged on the CPU."""
+    return [Setting(dtype, "cpu") for dtype in case.dtypes]
+
+
 @dataclass
 class Submission:
     """A student's answer to one exercise.
@@ -51,7 +56,7 @@ class Submission:
         Devices have tests of their own, so that a class graded with a GPU and one graded without
         lose the same points for the same formula.
         """
-        rounded = [self._match(case, Setting(dtype, "cpu")) for dtype in case.dtypes]
+        rounded = [self._match(case, setting) for setting in settings_of(case)]
         for mismatch in filter(None, rounded):
             self.is_rounded = True
             self._fail(mismatch.message, EXACT)

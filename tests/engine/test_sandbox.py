@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from autograder.engine.spawner import ROOT, Policy, SandboxRefused, WorkerDied, Zygote
+from autograder.engine.hold import WorkerDied
+from autograder.engine.spawner import ROOT, Policy, SandboxRefused, Zygote
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from processes import tree_of
 
+from autograder.engine.hold import Worker
 from autograder.engine.judge import Judge
 from autograder.engine.observation import EXACT
 from autograder.engine.session import Job, Session
-from autograder.engine.spawner import Worker, Zygote, ZygoteEnded
+from autograder.engine.spawner import Zygote, ZygoteEnded
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.classwork import persevering
 from autograder.gradebook.grader import Grader
@@ -43,15 +44,15 @@ def test_a_killed_worker_gets_another_go_and_only_one(
     operation: str, times: int, losses: Lesson, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [times]
-    ask = Worker.ask
+    send = Worker.send
 
-    def struck(self: Worker, asked: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def struck(self: Worker, asked: str, seconds: float, **kwargs: Any) -> bytes:
         if left[0] and asked == operation and kwargs.get("name") in (None, EXERCISE):
             left[0] -= 1
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        return ask(self, asked, *args, **kwargs)
+        return send(self, asked, seconds, **kwargs)
 
-    monkeypatch.setattr(Worker, "ask", struck)
+    monkeypatch.setattr(Worker, "send", struck)
     verdict = grade(losses, zygote)
     assert left == [0]
     assert (verdict.score == verdict.max_score) == (times == 1)
@@ -64,18 +65,18 @@ def test_dying_in_the_first_run_spares_nobody_the_close_look_nor_costs_time_twic
     losses: Lesson, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closely: list[bool] = []
-    ask = Worker.ask
+    send = Worker.send
 
-    def struck(self: Worker, asked: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def struck(self: Worker, asked: str, seconds: float, **kwargs: Any) -> bytes:
         if asked == "run":
             closely.append(kwargs["closely"])
             if len(closely) == 1:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             elif len(closely) == 2:
                 time.sleep(2.0)
-        return ask(self, asked, *args, **kwargs)
+        return send(self, asked, seconds, **kwargs)
 
-    monkeypatch.setattr(Worker, "ask", struck)
+    monkeypatch.setattr(Worker, "send", struck)
     monkeypatch.setattr("autograder.engine.judge.CLOSE_LOOKS", 1 << 62)  # none but first runs
     exercise = losses.exercises[EXERCISE]
     case, standards = exercise.cases[0], Session(losses, zygote, 5).standards
