@@ -12,6 +12,7 @@ from nbgrader.converters import Autograde, NbGraderException
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.gradebook.course import Course
+from autograder.gradebook.exporter import JournalExporter
 from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
 from autograder.gradebook.repetition import spare_repetition
@@ -36,6 +37,7 @@ class Bookkeeper:
     def __init__(self, course: Course, device: str, memory: str = "") -> None:
         self._course = course
         spare_repetition()
+        self._exporter = JournalExporter.for_a_run()
         config = course.app.config
         config.SubmissionExporter.journal_only = True
         config.SubmissionExporter.device = device
@@ -75,6 +77,7 @@ class Bookkeeper:
         try:
             converter = Autograde(coursedir=self._course.coursedir, parent=self._course.app)
             converter.force = True
+            converter.exporter_class = self._exporter
             with warnings.catch_warnings():
                 # SQLAlchemy's, on how nbgrader builds a submission; of no use to an instructor.
                 warnings.filterwarnings("ignore", module=r"nbgrader\.")

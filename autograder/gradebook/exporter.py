@@ -106,17 +106,10 @@ class SubmissionExporter(NotebookExporter):
     def _prepare(self, converter: Autograde) -> None:
         coursedir = converter.coursedir
         self._coursedir = coursedir
-        self._sources = preflight.source_notebooks(coursedir)
-        preflight.check_gradebook(coursedir, self._sources)
+        self._sources = self._checked_sources()
         self._journal = Journal(Path(coursedir.root, self.journal_folder), coursedir.assignment_id)
         self._megabytes = mebibytes(self.memory)
-        self._verdicts = Verdicts(
-            self._journal,
-            self.device,
-            keep_errors=self.journal_only,
-            megabytes=self._megabytes,
-            device_points=self.device_points,
-        )
+        self._verdicts = self._verdicts_of(self._journal)
         self._seals: dict[str, str] = {}
         coursedir.get_existing_timestamp = existing_timestamp
         self._intake = Intake(converter, self._journal, self._sources)
@@ -126,6 +119,20 @@ class SubmissionExporter(NotebookExporter):
         converter.pre_convert_hook = self._after(converter.pre_convert_hook, self._begin)
         converter.post_convert_hook = self._after(converter.post_convert_hook, self._finish)
         converter.convert_notebooks = self._alone(converter.convert_notebooks)
+
+    def _checked_sources(self) -> dict[str, dict[str, Any]]:
+        sources = preflight.source_notebooks(self._coursedir)
+        preflight.check_gradebook(self._coursedir, sources)
+        return sources
+
+    def _verdicts_of(self, journal: Journal) -> Verdicts:
+        return Verdicts(
+            journal,
+            self.device,
+            keep_errors=self.journal_only,
+            megabytes=self._megabytes,
+            device_points=self.device_points,
+        )
 
     def _alone(self, convert: Callable[[], None]) -> Callable[[], None]:
         """Have nbgrader write while no other run does, and nothing that was half written stand."""
@@ -203,3 +210,34 @@ class SubmissionExporter(NotebookExporter):
         except UnreadableNotebook as error:
             self.log.warning("%s: %s", path, error)
             return repair.without(str(error))
+
+
+class JournalExporter(SubmissionExporter):
+    """The same for a run that writes one student after another, from its own journal.
+
+    Of what it goes by nothing changes within a run: the sources, what judges, the gradebook's
+    cells. A class is made for each run (``for_a_run``), so that no other sees what is kept here.
+    """
+
+    _kept_sources: dict[str, dict[str, Any]] | None = None
+    _kept_verdicts: Verdicts | None = None
+
+    @classmethod
+    def for_a_run(cls) -> type[JournalExporter]:
+        """One that has kept nothing yet."""
+        return type(cls.__name__, (cls,), {})
+
+    def _checked_sources(self) -> dict[str, dict[str, Any]]:
+        kept = type(self)
+        if kept._kept_sources is None:
+            kept._kept_sources = super()._checked_sources()
+        return kept._kept_sources
+
+    def _verdicts_of(self, journal: Journal) -> Verdicts:
+        kept = type(self)
+        if kept._kept_verdicts is None:
+            kept._kept_verdicts = super()._verdicts_of(journal)
+        return kept._kept_verdicts
+
+    def _start_grader(self, _: Autograde) -> None:
+        """What is in the journal needs none."""

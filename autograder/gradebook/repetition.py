@@ -1,14 +1,15 @@
 """What nbgrader does again for every student, done once a run.
 
 It makes a database engine for each of its steps, six to eight times a student, for which
-SQLAlchemy compiles every statement anew; with each it looks for every table; and for each cell
-it has the schema of cells' metadata checked before the cell. That is half of the time that
-entering grades takes. Closing the gradebook still closes its connections.
+SQLAlchemy compiles every statement anew; with each it looks for every table and for the course;
+and for each cell it has the schema of cells' metadata checked before the cell. That is more than
+half of the time that entering grades takes. Closing the gradebook still closes its connections.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ def spare_repetition() -> None:
     if hasattr(made, "cache_info"):
         return
     nbgrader.api.create_engine = functools.cache(made)
-    tables = nbgrader.api.Base.metadata
-    tables.create_all = _Tables(tables.create_all)
+    base, gradebook = nbgrader.api.Base.metadata, nbgrader.api.Gradebook
+    tables = base.create_all = _Tables(base.create_all)
+    gradebook.check_course = tables.sparing(gradebook.check_course)
     common.jsonschema = _Schemas()
+    gc.freeze()  # all that was imported; the collector would go through it for every few students
 
 
 class _Tables:
@@ -35,12 +38,23 @@ class _Tables:
 
     def __init__(self, create_all: Any) -> None:
         self._create_all = create_all
-        self._met: set[Engine] = set()
+        self._met: dict[Engine, set[str]] = {}  # with the courses that are in it
 
     def __call__(self, bind: Engine) -> None:
         if bind not in self._met or _is_empty(bind):
             self._create_all(bind=bind)
-            self._met.add(bind)
+            self._met[bind] = set()
+
+    def sparing(self, check_course: Any) -> Any:
+        """``Gradebook.check_course`` for courses that the tables do not hold as yet."""
+
+        def checking(gradebook: Any, course_id: str = "default_course") -> None:
+            courses = self._met[gradebook.engine]
+            if course_id not in courses:
+                check_course(gradebook, course_id=course_id)
+                courses.add(course_id)
+
+        return checking
 
 
 def _is_empty(bind: Engine) -> bool:
