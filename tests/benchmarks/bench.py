@@ -152,6 +152,7 @@ def thousand(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="forwardpass-bench-") as folder:
         course = made(Path(folder), lesson, members)
         seconds, told = graded(course, lesson, cores)
+        second, last = quarters(course, lesson)
         again, _ = graded(course, lesson, cores)
     quarter = max(1, len(told["samples"]) // 4)
     found = {
@@ -159,6 +160,8 @@ def thousand(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
         "hanging": sum(p.kind == HANGING for p in members),
         "seconds": seconds,
         "submissions a second": size / seconds,
+        "s a submission in the second quarter": second,
+        "s a submission in the last quarter": last,
         "unchanged, s in all": again,
         "peak, MiB": told["peak"],
         "peak of the second quarter, MiB": max(told["samples"][quarter : 2 * quarter], default=0),
@@ -169,6 +172,15 @@ def thousand(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
     console.print(table)
     return found
+
+
+def quarters(course: Path, lesson: Lesson) -> tuple[float, float]:
+    """Seconds a submission in the second and in the last quarter of a run, from its journal."""
+    records = (course / "journal" / lesson.chapter).glob(f"*/{lesson.name}.json")
+    times = sorted(record.stat().st_mtime for record in records)
+    quarter = max(1, len(times) // 4)
+    ends = times[quarter - 1], times[2 * quarter - 1], times[-quarter - 1], times[-1]
+    return (ends[1] - ends[0]) / quarter, (ends[3] - ends[2]) / quarter
 
 
 def stages(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from unittest import mock
 
 from classroom import Pupil
 
-from autograder.engine import grading, session, spawner, standards
+from autograder.engine import grading, hold, session, spawner, standards
+from autograder.engine.ahead import Ahead, Run
 from autograder.engine.grading import grade_notebooks
 from autograder.engine.notebook import parse_notebook
 from autograder.engine.spawner import Zygote
@@ -22,7 +23,7 @@ Clock = dict[str, float]
 # stage: where the engine's own functions of it are. What one calls of another's is the other's.
 STAGES: dict[str, list[tuple[Any, str]]] = {
     "notebook": [(grading.Plan, "job")],
-    "sandbox": [(spawner.Zygote, "fork"), (spawner.Worker, "end")],
+    "sandbox": [(spawner.Zygote, "fork"), (hold.Worker, "end")],
     "reference and mistakes": [
         (standards.Standards, "reference"),
         (standards.Standards, "mistake"),
@@ -51,8 +52,10 @@ def stages_of(lesson: Lesson, members: list[Pupil]) -> dict[str, float]:
                 for owner, name in places:
                     timed = _timed(getattr(owner, name), clock, stage, running)
                     stack.enter_context(mock.patch.object(owner, name, timed))
-            ask = _timed_by_operation(spawner.Worker.ask, clock, running)
-            stack.enter_context(mock.patch.object(spawner.Worker, "ask", ask))
+            ask = _timed_by_operation(hold.Worker.ask, clock, running)
+            stack.enter_context(mock.patch.object(hold.Worker, "ask", ask))
+            reply = _timed_by_device(Ahead.reply, clock, running)
+            stack.enter_context(mock.patch.object(Ahead, "reply", reply))
             grade_notebooks(
                 lesson, notebooks, zygote, lambda *_: done.append(time.perf_counter()), seed=1
             )
@@ -81,15 +84,25 @@ def _timed(
 def _timed_by_operation(
     original: Callable[..., Any], clock: Clock, running: list[float]
 ) -> Callable[..., Any]:
-    named = {"cell": "cells", "run": "scenarios", "confine": "sandbox", "replace": "scenarios"}
+    named = {"cell": "cells", "confine": "sandbox", "replace": "cells"}
 
     @functools.wraps(original)
     def timed(self: Any, operation: str, *args: Any, **kwargs: Any) -> Any:
-        stage = named[operation]
-        if kwargs.get("device") == "fake":
-            stage = "scenarios on the fake device"
-        with _on_the_clock(clock, stage, running):
+        with _on_the_clock(clock, named[operation], running):
             return original(self, operation, *args, **kwargs)
+
+    return timed
+
+
+def _timed_by_device(
+    original: Callable[..., Any], clock: Clock, running: list[float]
+) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def timed(self: Any, run: Run, *args: Any, **kwargs: Any) -> Any:
+        on_fake = run.setting.device == "fake"
+        stage = "scenarios on the fake device" if on_fake else "scenarios"
+        with _on_the_clock(clock, stage, running):
+            return original(self, run, *args, **kwargs)
 
     return timed
 
