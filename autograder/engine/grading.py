@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def grade_notebooks(
     *,
     seed: int | None = None,
     outcomes: Outcomes = ALONE,
+    patience: Callable[[], float] = lambda: math.inf,
+    postpone: Callable[[str], None] | None = None,
 ) -> None:
     """Grade parsed notebooks of one lesson, delivering each verdict as it falls.
 
@@ -101,11 +104,18 @@ def grade_notebooks(
         deliver: called with each key and its verdict.
         seed: of the hidden inputs; a secret one where it is None.
         outcomes: of our own code, shared with the run's other processes.
+        patience: asked for each notebook: for how many seconds others wait for one of its cells
+            or runs.
+        postpone: called with the key of a notebook that took longer than that.
     """
     plan = Plan(lesson)
-    jobs = (plan.job(key, notebook) for key, notebook in notebooks)
+    jobs = (replace(plan.job(key, book), patience=patience()) for key, book in notebooks)
     session = Session(lesson, zygote, seed, outcomes=outcomes)
-    session.grade(jobs, lambda job, verdict: deliver(job.key, verdict))
+    session.grade(
+        jobs,
+        lambda job, verdict: deliver(job.key, verdict),
+        postpone and (lambda job: postpone(job.key)),
+    )
 
 
 __all__ = ["NotBuilt", "Plan", "UnreadableNotebook", "grade_notebooks", "lesson_of"]

@@ -13,6 +13,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from autograder.engine.ahead import Run
+from autograder.engine.judge import Postponed
 from autograder.engine.spawner import SandboxRefused
 from autograder.engine.standards import GraderDefect
 from autograder.engine.submission import Submission, settings_of
@@ -92,6 +93,7 @@ class HiddenTest:
 
         Raises:
             SandboxRefused: grading must stop.
+            Postponed: the submission takes too long for now.
         """
         try:
             if self._is_plain:
@@ -102,7 +104,7 @@ class HiddenTest:
             return Outcome(FAILED, str(failure))
         except pytest.skip.Exception as reason:
             return Outcome(UNJUDGED, str(reason))
-        except SandboxRefused:
+        except (SandboxRefused, Postponed):
             raise
         except Exception as error:
             # A grader's own failure is for the instructor's eyes, never for the feedback.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ MAX_CELL_DEATHS = 5
 REPLY_BYTES = 1 << 20  # beside what the reference's own reply would take
 CLOSE_LOOKS = 5  # one case in so many, beside the first
 MAX_KIND, MAX_TOLD, MAX_FRAMES, MAX_FRAME = 100, 600, 8, 300
+
+
+class Postponed(Exception):
+    """What the submission's code is at takes longer than others should wait for."""
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Judge:
         cells: what of the submission runs.
         stand_ins: exercises replaced by their oracles.
         foreseen: by exercise, the runs that its tests will ask for where the answer is right.
+        patience: seconds after which a cell or a run that is still allowed to go on has the
+            submission postponed.
         failures: by its number, a cell that did not run to its end.
         records: by exercise, every run so far.
         oddities: by exercise, what a person should look at.
@@ -59,6 +66,7 @@ class Judge:
     cells: Sequence[RunnableCell]
     stand_ins: frozenset[str] = frozenset()
     foreseen: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+    patience: float = math.inf
     failures: dict[int, CellFailure] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
     oddities: dict[str, list[str]] = field(default_factory=dict)
@@ -82,7 +90,9 @@ class Judge:
 
     def with_stand_ins(self, names: frozenset[str]) -> Judge:
         """The same submission with correct earlier exercises in place."""
-        return type(self)(self.zygote, self.standards, self.cells, names, self.foreseen)
+        return type(self)(
+            self.zygote, self.standards, self.cells, names, self.foreseen, self.patience
+        )
 
     def uses(self, exercise: Exercise) -> list[ForbiddenUse]:
         """Forbidden names in the exercise's code."""
@@ -95,7 +105,11 @@ class Judge:
         return self._uses[exercise.name]
 
     def run(self, exercise: Exercise, case: Case, setting: Setting) -> Observation:
-        """Run a case on the student's answer, within its time."""
+        """Run a case on the student's answer, within its time.
+
+        Raises:
+            Postponed: it takes longer than we have patience for.
+        """
         name = exercise.name
         if self._deaths.get(name, 0) >= MAX_DEATHS:
             return Observation("died", error={"message": "was given up after several attempts"})
@@ -112,10 +126,11 @@ class Judge:
         try:
             reply = self._ahead.reply(
                 Run(exercise, case, setting),
-                min(case.seconds, left),
+                min(case.seconds, left, self.patience),
                 lambda: self._ready_worker(exercise.megabytes),
             )
         except WorkerDied as death:
+            self._mind(death, min(case.seconds, left))
             pardoned = self._pardon(death, name)
             if not pardoned:
                 # A hanging answer hangs on the next case too: one timeout is enough.
@@ -133,6 +148,11 @@ class Judge:
         if exercise.forbids and seen.status == "returned":
             seen.blinded = reply.get("watched") is not True
         return seen
+
+    def _mind(self, death: WorkerDied, allowed: float) -> None:
+        """Postpone what was ended before its time was up."""
+        if death.timed_out and self.patience < allowed:
+            raise Postponed from None
 
     def _pardon(self, death: WorkerDied, of: str | int) -> bool:
         """Forgive what may be none of the submission's doing, once for each exercise and cell."""
@@ -177,6 +197,7 @@ class Judge:
                 if cell.exercise in self.stand_ins and last[cell.exercise] == i:
                     self._replace(worker, cell.exercise or "")
             except WorkerDied as death:
+                self._mind(death, CELL_SECONDS)
                 if self._pardon(death, i):
                     return None
                 self.failures[i] = CellFailure(cell, f"the cell {death}")
@@ -195,7 +216,9 @@ class Judge:
         if known is not None and not known.message.startswith("stopped"):
             return
         if self._may_run(i, cell, deadline):
-            reply = worker.ask("cell", CELL_SECONDS, name=cell.name, source=cell.source)
+            reply = worker.ask(
+                "cell", min(CELL_SECONDS, self.patience), name=cell.name, source=cell.source
+            )
             if reply.get("status") == "raised":
                 self.failures[i] = _cell_failure(cell, reply)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import secrets
 import sys
@@ -15,7 +16,7 @@ import pytest
 from autograder.engine.ahead import Run
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
-from autograder.engine.judge import CellFailure, Judge
+from autograder.engine.judge import CellFailure, Judge, Postponed
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.recognition import recognise
@@ -57,11 +58,13 @@ class Job:
         key: the caller's name for it.
         cells: what of it runs.
         only: exercises to be judged; all where it is empty.
+        patience: seconds that others wait for one cell or run of it before it is postponed.
     """
 
     key: str
     cells: tuple[RunnableCell, ...]
     only: frozenset[str] = frozenset()
+    patience: float = math.inf
 
 
 @dataclass
@@ -89,13 +92,23 @@ class Session:
             self.seed = int.from_bytes(drawn, "big")
         self.standards = Standards(self.lesson, self.seed, self.outcomes)
 
-    def grade(self, jobs: Iterable[Job], deliver: Callable[[Job, Verdict], None]) -> None:
+    def grade(
+        self,
+        jobs: Iterable[Job],
+        deliver: Callable[[Job, Verdict], None],
+        postpone: Callable[[Job], None] | None = None,
+    ) -> None:
         """Grade every job and deliver its verdict as it falls.
+
+        Args:
+            jobs: one after another; the next is asked for when the last is done with.
+            deliver: told of a job and its verdict.
+            postpone: told of a job that took longer than its patience, which gets no verdict.
 
         Raises:
             GraderDefect: the grader's file cannot be collected, or holds no tests.
         """
-        plugin = _Plugin(self, jobs, deliver)
+        plugin = _Plugin(self, jobs, deliver, postpone or (lambda _: None))
         with _only_our_options():
             arguments = [str(self.lesson.grader_file), *PYTEST_ARGUMENTS]
             status = pytest.main(arguments, plugins=[plugin])
@@ -139,10 +152,12 @@ class _Plugin:
         session: Session,
         jobs: Iterable[Job],
         deliver: Callable[[Job, Verdict], None],
+        postpone: Callable[[Job], None],
     ) -> None:
         self._session = session
         self._jobs = jobs
         self._deliver = deliver
+        self._postpone = postpone
         self._submission: Submission | None = None
         self.complaints: list[str] = []
         self.raised: BaseException | None = None
@@ -163,7 +178,12 @@ class _Plugin:
             tests = [HiddenTest(item) for item in session.items]
             with _what_is_here_stays():
                 for job in self._jobs:
-                    self._deliver(job, self._grade_in_turn(tests, job))
+                    try:
+                        verdict = self._grade_in_turn(tests, job)
+                    except Postponed:
+                        self._postpone(job)
+                    else:
+                        self._deliver(job, verdict)
         except BaseException as error:
             self.raised = error
         return True
@@ -184,7 +204,9 @@ class _Plugin:
         foreseen: dict[str, list[Run]] = {}
         for test in tests:
             foreseen.setdefault(test.exercise.name, []).extend(test.foreseen)
-        judging = session.judging(session.zygote, session.standards, job.cells, foreseen=foreseen)
+        judging = session.judging(
+            session.zygote, session.standards, job.cells, foreseen=foreseen, patience=job.patience
+        )
         with judging as judge:
             results = self._run(tests, judge, job.only)
             cell_errors = _cell_errors(judge.failures.values())

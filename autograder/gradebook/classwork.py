@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -19,6 +19,7 @@ from autograder.gradebook.grader import (
     Grader,
     GradingFailed,
     GradingRefused,
+    Postponed,
     TookTooLong,
 )
 from autograder.gradebook.journal import Record
@@ -27,6 +28,9 @@ from autograder.gradebook.submission import Submission
 from autograder.gradebook.verdicts import Verdicts
 
 ATTEMPTS = 2
+# How long others wait for one cell or run of a submission's, and how many may be put off at once:
+# where many take long it is the lesson that does, and nothing is gained by beginning them twice.
+PATIENCE, MOST_POSTPONED, ONE_IN = 2.0, 3, 20
 Stop = GradingRefused | NotKept
 Result = TypeVar("Result")
 
@@ -65,6 +69,9 @@ def unchanged(
 class Classwork:
     """Grades submissions in several grader processes.
 
+    What hangs holds a process for ten seconds and more: while others wait, it is put off until
+    they are done.
+
     Args:
         verdicts: finds and keeps them.
         device: to judge on beside the CPU.
@@ -85,6 +92,8 @@ class Classwork:
     ) -> None:
         self._verdicts = verdicts
         self._jobs = jobs
+        self._late: deque[Submission] = deque()
+        self._postponed = self._graded_so_far = 0
         self._grader = partial(Grader, device, without, seconds, megabytes)
 
     def grade(self, submissions: Sequence[Submission]) -> Iterator[Graded]:
@@ -120,6 +129,7 @@ class Classwork:
                 yield done
             finally:
                 todo.clear()
+                self._late.clear()
                 for grader in graders:
                     grader.stop()
                 for thread in threads:
@@ -132,20 +142,36 @@ class Classwork:
         done: queue.SimpleQueue[Graded | Stop],
     ) -> None:
         while True:
-            try:
-                submission = todo.popleft()
-            except IndexError:
+            submission = _first_of(todo, self._late)
+            if submission is None:
                 return
             try:
                 started = time.monotonic()
-                graded = self._graded(submission, grader)
+                graded = self._graded(submission, grader, PATIENCE if self._hurries(todo) else None)
                 done.put(replace(graded, seconds=time.monotonic() - started))
+                self._graded_so_far += 1
+            except Postponed:
+                self._postponed += 1
+                self._late.append(submission)
             except (GradingRefused, NotKept) as stop:
                 done.put(stop)
                 return
 
-    def _graded(self, submission: Submission, grader: Grader) -> Graded:
-        return Graded(submission, *persevering(lambda: self._verdicts.of(submission, grader)))
+    def _hurries(self, todo: deque[Submission]) -> bool:
+        """Whether others wait, and may be let in first."""
+        few = self._postponed < MOST_POSTPONED + self._graded_so_far // ONE_IN
+        return bool(todo) and few
+
+    def _graded(self, submission: Submission, grader: Grader, patience: float | None) -> Graded:
+        found = persevering(lambda: self._verdicts.of(submission, grader, patience))
+        return Graded(submission, *found)
+
+
+def _first_of(*waiting: deque[Submission]) -> Submission | None:
+    for line in waiting:
+        with suppress(IndexError):  # another process may have taken the last
+            return line.popleft()
+    return None
 
 
 def persevering(grade: Callable[[], Result]) -> tuple[Result | None, str]:
@@ -156,6 +182,7 @@ def persevering(grade: Callable[[], Result]) -> tuple[Result | None, str]:
 
     Raises:
         GradingRefused, NotKept, UnreadableNotebook: another attempt would end the same.
+        Postponed: it is to be made later.
     """
     failure = ""
     for _ in range(ATTEMPTS):
@@ -165,7 +192,7 @@ def persevering(grade: Callable[[], Result]) -> tuple[Result | None, str]:
             return None, str(error)
         except GradingFailed as error:
             failure = str(error)
-        except (GradingRefused, NotKept, UnreadableNotebook):
+        except (GradingRefused, NotKept, UnreadableNotebook, Postponed):
             raise
         except Exception as error:  # unseen, it would have the class wait for ever
             failure = f"grading it failed in a way that it should not: {error!r}"

@@ -29,6 +29,10 @@ class GradingFailed(RuntimeError):
     """A hidden grader cannot be collected, or the grader process ended."""
 
 
+class Postponed(RuntimeError):
+    """A notebook takes longer than others should wait for: it is to be graded after them."""
+
+
 class TookTooLong(GradingFailed):
     """A notebook took longer than any may; it would again."""
 
@@ -80,19 +84,23 @@ class Grader:
             self._ask(lesson=lesson, name=lesson, text=None)
             self._prepared[lesson] = fingerprint
 
-    def grade(self, lesson: str, name: str, text: str) -> Verdict:
+    def grade(self, lesson: str, name: str, text: str, patience: float | None = None) -> Verdict:
         """Grade a notebook of a prepared lesson.
 
         Args:
             lesson: as ``chapter/lesson``.
             name: of the notebook, for messages.
             text: the file's.
+            patience: seconds that others wait for one of its cells or runs; None waits as long
+                as these may take.
 
         Raises:
+            Postponed: one takes longer than that.
             UnreadableNotebook: the text is not that of a notebook.
             GradingRefused, GradingFailed: as in `prepare`.
         """
-        return Verdict.from_dict(self._ask(lesson=lesson, name=name, text=text)["verdict"])
+        request = {"lesson": lesson, "name": name, "text": text, "patience": patience}
+        return Verdict.from_dict(self._ask(**request)["verdict"])
 
     def close(self) -> None:
         """End the process, whatever it is doing; its zygote and workers end with it."""
@@ -181,6 +189,8 @@ class Grader:
             raise GradingRefused(str(reply["refused"]))
         if "defect" in reply:
             raise GradingFailed(str(reply["defect"]))
+        if "postponed" in reply:
+            raise Postponed
         if "unreadable" in reply:
             raise UnreadableNotebook(str(reply["unreadable"]))
         return reply

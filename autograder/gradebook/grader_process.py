@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -35,7 +36,8 @@ class Desk:
     """Answers requests until they end.
 
     A request is ``{"lesson", "name", "text"}``; without a text it asks whether the lesson's
-    hidden tests can be collected. It is answered by ``{"verdict"}``, ``{"prepared"}``,
+    hidden tests can be collected. With ``"patience"`` others wait for so many seconds and no
+    longer. It is answered by ``{"verdict"}``, ``{"prepared"}``, ``{"postponed"}``,
     ``{"unreadable"}`` (the notebook's fault), ``{"defect"}`` (the grader's) or ``{"refused"}``
     (the sandbox's, after which nothing more is graded).
     """
@@ -65,7 +67,15 @@ class Desk:
     def _grade(self, lesson: Lesson, zygote: Zygote) -> None:
         try:
             notebooks = self._notebooks(lesson.key)
-            grade_notebooks(lesson, notebooks, zygote, self._deliver, outcomes=self._outcomes)
+            grade_notebooks(
+                lesson,
+                notebooks,
+                zygote,
+                self._deliver,
+                outcomes=self._outcomes,
+                patience=self._patience,
+                postpone=lambda _: self._reply(postponed=True),
+            )
         except SandboxRefused:
             raise
         except (GraderDefect, NotBuilt) as error:
@@ -91,6 +101,10 @@ class Desk:
 
     def _deliver(self, _name: str, verdict: Verdict) -> None:
         self._reply(verdict=verdict.to_dict())
+
+    def _patience(self) -> float:
+        """Of the request at hand."""
+        return float((self._next or {}).get("patience") or math.inf)
 
     def _advance(self) -> None:
         line = self._requests.readline()

@@ -44,10 +44,16 @@ class Verdicts:
         graded_in_vain = record.verdict is not None and record.verdict.has_errors
         return None if graded_in_vain and not self.keep_errors else record
 
-    def of(self, submission: Submission, grader: Grader) -> Record:
+    def of(self, submission: Submission, grader: Grader, patience: float | None = None) -> Record:
         """The verdict, graded and journaled where it was not.
 
+        Args:
+            submission: whose.
+            grader: where it is graded.
+            patience: as of `Grader.grade`.
+
         Raises:
+            Postponed: as of `Grader.grade`.
             GradingRefused: a required sandbox layer is missing.
             GradingFailed: the hidden tests cannot be collected, or the process ended.
             NotKept: the verdict cannot be written to the journal.
@@ -60,7 +66,7 @@ class Verdicts:
             data = submission.read()
             text = text_of(data, submission.path.name)
             self.prepare(submission.lesson, grader)
-            verdict = grader.grade(submission.lesson, submission.path.name, text)
+            verdict = grader.grade(submission.lesson, submission.path.name, text, patience)
         except UnreadableNotebook as error:
             failure = str(error)
         return self.keep(submission, self.key(submission, data), verdict, failure)

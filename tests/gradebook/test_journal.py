@@ -36,7 +36,7 @@ class CountingGrader(Grader):
     def prepare(self, lesson: str, fingerprint: str) -> None:
         pass
 
-    def grade(self, lesson: str, name: str, text: str) -> Verdict:  # noqa: ARG002
+    def grade(self, lesson: str, name: str, text: str, _: float | None) -> Verdict:  # noqa: ARG002
         self.asked += 1
         return verdict(self._outcome)
 
