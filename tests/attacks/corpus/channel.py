@@ -56,6 +56,24 @@ SAYS = {
         "for b in t: os.write(descriptor(), bytes([b])); time.sleep(0.2)",
     ],
     "says that it is unjudged": ["reply(status('unjudged', reason=['str', 'no'])); os._exit(0)"],
+    "takes what it is asked next": [
+        "os.set_blocking(descriptor(), False)",
+        "try: os.read(descriptor(), 1 << 20)",
+        "except OSError: pass",
+    ],
+    "answers what it is asked next": [
+        "import pickle",
+        "os.set_blocking(descriptor(), False)",
+        "reply(status('unjudged', reason=['str', 'no']))",
+        "try: told = os.read(descriptor(), 1 << 20)",
+        "except OSError: told = b''",
+        "while len(told) > 8:",
+        "    size = struct.unpack('>Q', told[:8])[0]",
+        "    token = pickle.loads(told[8:8 + size])['token']",
+        "    reply(status('unjudged', reason=['str', 'no']), token=token)",
+        "    told = told[8 + size:]",
+        "os._exit(0)",
+    ],
     "says that it is undefined": ["reply(status('undefined')); os._exit(0)"],
     "says that it passed": [
         "reply(status('passed', score=['float', '0x1p+9'], max_score=['int', 1])); os._exit(0)"
