@@ -10,17 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from autograder.engine.hold import Worker, WorkerDied
-from autograder.engine.observation import Setting
+from autograder.engine.observation import RunKey, Setting, run_key
 from autograder.spec import Case, Exercise
 
 MOST_RUNS = 8
 MOST_BYTES = 48 << 10
 SLOW = 0.5
-
-Key = tuple[str, int, Setting]
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,10 @@ class Run:
     case: Case
     setting: Setting
 
-    @property
-    def key(self) -> Key:
+    @cached_property
+    def key(self) -> RunKey:
         """What tells it from others."""
-        return (self.exercise.name, id(self.case), self.setting)
+        return run_key(self.exercise, self.case, self.setting)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Ahead:
         self._foreseen = foreseen
         self._worker: Worker | None = None
         self._sent: deque[_Sent] = deque()
-        self._replies: dict[Key, dict[str, Any]] = {}
+        self._replies: dict[RunKey, dict[str, Any]] = {}
         self._surprised: set[str] = set()
         self.unasked_seconds = 0.0
 
@@ -87,7 +86,7 @@ class Ahead:
         """
         while run.key not in self._replies:
             worker = self._asked(ready())
-            if not any(sent.run.key == run.key for sent in self._sent):
+            if not self._is_on_its_way(run):
                 if self._sent:
                     self._receive(worker, run, seconds)
                     continue
@@ -104,6 +103,9 @@ class Ahead:
             self._sent.clear()
         return worker
 
+    def _is_on_its_way(self, run: Run) -> bool:
+        return any(sent.run.key == run.key for sent in self._sent)
+
     def _send_more(self, worker: Worker, run: Run) -> None:
         name = run.exercise.name
         if name in self._surprised:
@@ -112,8 +114,7 @@ class Ahead:
         for following in self._after(run):
             if len(self._sent) >= MOST_RUNS:
                 return
-            on_its_way = any(sent.run.key == following.key for sent in self._sent)
-            if on_its_way or following.key in self._replies:
+            if self._is_on_its_way(following) or following.key in self._replies:
                 continue
             if self._reply_bytes(following) is None:
                 continue

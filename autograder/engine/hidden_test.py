@@ -13,11 +13,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from autograder.engine.ahead import Run
-from autograder.engine.judge import Postponed
 from autograder.engine.spawner import SandboxRefused
 from autograder.engine.standards import GraderDefect
 from autograder.engine.submission import Submission, settings_of
-from autograder.engine.verdict import ERROR, FAILED, PASSED, UNJUDGED
+from autograder.engine.verdict import ERROR, FAILED, PASSED, UNJUDGED, Postponed
 from autograder.spec import Case, Exercise
 
 OUR_FIXTURES = frozenset({"submission", "case"})

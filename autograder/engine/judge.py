@@ -16,6 +16,7 @@ from autograder.engine.observation import Observation, Setting
 from autograder.engine.recognition import Record
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import Standards
+from autograder.engine.verdict import Postponed
 from autograder.spec import Case, Exercise
 
 CELL_SECONDS = 20.0  # for one cell
@@ -25,10 +26,6 @@ MAX_CELL_DEATHS = 5
 REPLY_BYTES = 1 << 20  # beside what the reference's own reply would take
 CLOSE_LOOKS = 5  # one case in so many, beside the first
 MAX_KIND, MAX_TOLD, MAX_FRAMES, MAX_FRAME = 100, 600, 8, 300
-
-
-class Postponed(Exception):
-    """What the submission's code is at takes longer than others should wait for."""
 
 
 @dataclass
@@ -117,6 +114,7 @@ class Judge:
         if left <= 0:
             told = f"took longer than {exercise.seconds:g} s over all its tests"
             return Observation("died", error={"message": told})
+        allowed = min(case.seconds, left)
         begun = time.monotonic()
         self._ready_worker(exercise.megabytes)
         # The first start is everybody's; those after its own deaths are the exercise's own time.
@@ -126,11 +124,11 @@ class Judge:
         try:
             reply = self._ahead.reply(
                 Run(exercise, case, setting),
-                min(case.seconds, left, self.patience),
+                min(allowed, self.patience),
                 lambda: self._ready_worker(exercise.megabytes),
             )
         except WorkerDied as death:
-            self._mind(death, min(case.seconds, left))
+            self._mind(death, allowed)
             pardoned = self._pardon(death, name)
             if not pardoned:
                 # A hanging answer hangs on the next case too: one timeout is enough.

@@ -10,6 +10,7 @@ import torch
 from autograder.engine import codec
 from autograder.engine.comparison import ANYTHING, Mismatch, Standard, compare
 from autograder.engine.fingerprint import Fingerprint, fingerprint
+from autograder.spec import Case, Exercise
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,12 @@ class Setting:
 
 
 EXACT = Setting(torch.float64)  # where truth is computed
+RunKey = tuple[str, str, int, Setting]
+
+
+def run_key(exercise: Exercise, case: Case, setting: Setting) -> RunKey:
+    """What tells a run from all others of its lesson."""
+    return (exercise.name, case.title, id(case), setting)
 
 
 @dataclass

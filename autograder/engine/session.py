@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import secrets
@@ -16,7 +15,7 @@ import pytest
 from autograder.engine.ahead import Run
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
-from autograder.engine.judge import CellFailure, Judge, Postponed
+from autograder.engine.judge import CellFailure, Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.recognition import recognise
@@ -32,6 +31,7 @@ from autograder.engine.verdict import (
     PASSED,
     UNJUDGED,
     ExerciseResult,
+    Postponed,
     TestResult,
     Verdict,
 )
@@ -134,16 +134,6 @@ def _only_our_options() -> Iterator[None]:
             os.environ[OPTIONS] = theirs
 
 
-@contextmanager
-def _what_is_here_stays() -> Iterator[None]:
-    """Keep Python's collector from going through PyTorch and pytest for every submission."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 class _Plugin:
     """The hooks through which pytest collects once and runs many times."""
 
@@ -159,6 +149,7 @@ class _Plugin:
         self._deliver = deliver
         self._postpone = postpone
         self._submission: Submission | None = None
+        self._foreseen: dict[str, list[Run]] = {}
         self.complaints: list[str] = []
         self.raised: BaseException | None = None
 
@@ -176,14 +167,15 @@ class _Plugin:
             return True
         try:
             tests = [HiddenTest(item) for item in session.items]
-            with _what_is_here_stays():
-                for job in self._jobs:
-                    try:
-                        verdict = self._grade_in_turn(tests, job)
-                    except Postponed:
-                        self._postpone(job)
-                    else:
-                        self._deliver(job, verdict)
+            for test in tests:
+                self._foreseen.setdefault(test.exercise.name, []).extend(test.foreseen)
+            for job in self._jobs:
+                try:
+                    verdict = self._grade_in_turn(tests, job)
+                except Postponed:
+                    self._postpone(job)
+                else:
+                    self._deliver(job, verdict)
         except BaseException as error:
             self.raised = error
         return True
@@ -201,11 +193,12 @@ class _Plugin:
 
     def _grade(self, tests: list[HiddenTest], job: Job) -> Verdict:
         session = self._session
-        foreseen: dict[str, list[Run]] = {}
-        for test in tests:
-            foreseen.setdefault(test.exercise.name, []).extend(test.foreseen)
         judging = session.judging(
-            session.zygote, session.standards, job.cells, foreseen=foreseen, patience=job.patience
+            session.zygote,
+            session.standards,
+            job.cells,
+            foreseen=self._foreseen,
+            patience=job.patience,
         )
         with judging as judge:
             results = self._run(tests, judge, job.only)

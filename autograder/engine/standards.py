@@ -14,7 +14,14 @@ import torch
 import autograder.spec.probes
 from autograder.engine import codec
 from autograder.engine.comparison import Coarse, Mismatch, Standard, compare
-from autograder.engine.observation import EXACT, Observation, Setting, misshapen, texts
+from autograder.engine.observation import (
+    EXACT,
+    Observation,
+    Setting,
+    misshapen,
+    run_key,
+    texts,
+)
 from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.trial import cast, run_trial
 from autograder.lesson import Lesson
@@ -96,7 +103,7 @@ class Standards:
         Raises:
             GraderDefect: the reference itself fails.
         """
-        key = _key(exercise, case, setting)
+        key = run_key(exercise, case, setting)
         if key not in self._references:
             found = self._observe_once(exercise, case, setting)
             if found.status == "raised":
@@ -106,7 +113,7 @@ class Standards:
 
     def standard(self, exercise: Exercise, case: Case, setting: Setting) -> Standard:
         """What an outcome in a setting is held against."""
-        key = _key(exercise, case, setting)
+        key = run_key(exercise, case, setting)
         if key not in self._held_against:
             own = self.reference(exercise, case, setting)
             truth = own if setting.device == "fake" else self._truth(exercise, case, setting)
@@ -130,7 +137,7 @@ class Standards:
 
         So nothing that it may keep from run to run depends on who asked for what before.
         """
-        key = (*_key(exercise, case, setting), source)
+        key = (*run_key(exercise, case, setting), source)
         if key not in self._answers:
             self._answers[key] = self._observe_once(exercise, case, setting, source)
         return self._answers[key]
@@ -174,7 +181,8 @@ class Standards:
         raw = reply.get("outcome")
         if case.observe is None or setting.device == "fake":
             return Observation("returned", raw, raw, changed, called=called)
-        reference = self._references.get(_key(exercise, case, setting))  # None while it is judged
+        # None while the reference itself is judged.
+        reference = self._references.get(run_key(exercise, case, setting))
         if reference is not None and misshapen(raw, reference, setting):
             # Only what has the right form is observed: anything may be slow on anything else.
             return Observation("unobservable", None, raw, changed, called=called)
@@ -282,7 +290,3 @@ class Standards:
                 raise GraderDefect(f"the reference fails on {case.title!r}: {found.error}")
             self._references[key] = found
         return self._references[key]
-
-
-def _key(exercise: Exercise, case: Case, setting: Setting) -> tuple[Any, ...]:
-    return (exercise.name, case.title, id(case), setting)

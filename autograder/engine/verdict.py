@@ -11,6 +11,10 @@ COUNT, TELL = "count", "tell"
 PASSED, FAILED, UNJUDGED, ERROR = "passed", "failed", "not judged", "error"
 
 
+class Postponed(RuntimeError):
+    """A submission takes longer than others should wait for: it is to be graded after them."""
+
+
 @dataclass
 class TestResult:
     """One hidden test on one case.

@@ -14,12 +14,12 @@ from functools import partial
 from typing import TypeVar
 
 from autograder.engine.notebook import UnreadableNotebook
+from autograder.engine.verdict import Postponed
 from autograder.gradebook.grader import (
     LIMIT_SECONDS,
     Grader,
     GradingFailed,
     GradingRefused,
-    Postponed,
     TookTooLong,
 )
 from autograder.gradebook.journal import Record

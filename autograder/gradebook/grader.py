@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder.engine.notebook import UnreadableNotebook
-from autograder.engine.verdict import Verdict
+from autograder.engine.verdict import Postponed, Verdict
 from autograder.lesson import ROOT
 
 END_SECONDS = 10.0
@@ -27,10 +27,6 @@ class GradingRefused(RuntimeError):
 
 class GradingFailed(RuntimeError):
     """A hidden grader cannot be collected, or the grader process ended."""
-
-
-class Postponed(RuntimeError):
-    """A notebook takes longer than others should wait for: it is to be graded after them."""
 
 
 class TookTooLong(GradingFailed):

@@ -13,10 +13,10 @@ import pytest
 from autograder.engine.grading import Plan
 from autograder.engine.session import Job, Session
 from autograder.engine.spawner import Zygote
-from autograder.engine.verdict import Verdict
+from autograder.engine.verdict import Postponed, Verdict
 from autograder.gradebook import classwork
 from autograder.gradebook.classwork import Classwork
-from autograder.gradebook.grader import Grader, Postponed
+from autograder.gradebook.grader import Grader
 from autograder.gradebook.journal import Record
 from autograder.gradebook.submission import Submission
 from autograder.lesson import Lesson
