@@ -182,14 +182,21 @@ def _node(value: Any, buffers: list[bytes], budget: list[int], depth: int) -> li
     if isinstance(value, str):
         return ["str", str(value)[:MAX_TEXT]]
     if isinstance(value, Mapping):
-        return [
-            "dict",
-            [[str(k)[:200], _node(v, buffers, budget, depth + 1)] for k, v in value.items()],
-        ]
+        return _dict_node(value, buffers, budget, depth)
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return [kind, [_node(v, buffers, budget, depth + 1) for v in value]]
     return _scalar_or_opaque(value)
+
+
+def _dict_node(
+    value: Mapping[Any, Any], buffers: list[bytes], budget: list[int], depth: int
+) -> list[Any]:
+    """Keys travel as text. A dict that would lose an entry so (1 and "1") is named, not sent."""
+    items = [(printable(str(key)[:200]), inner) for key, inner in value.items()]
+    if len({key for key, _inner in items}) < len(items):
+        return ["opaque", "a dict in which two keys read alike"]
+    return ["dict", [[key, _node(inner, buffers, budget, depth + 1)] for key, inner in items]]
 
 
 def _scalar_or_opaque(value: Any) -> list[Any]:
