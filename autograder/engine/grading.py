@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.builder.solution import clear_solution
+from autograder.engine.assessor import Job
 from autograder.engine.notebook import (
     PlannedCell,
     UnreadableNotebook,
@@ -19,7 +20,7 @@ from autograder.engine.notebook import (
     runnable_cells,
 )
 from autograder.engine.outcomes import ALONE, Outcomes
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import Verdict
 from autograder.lesson import Lesson, UnknownLesson, all_lessons, find_lesson
@@ -103,14 +104,15 @@ def grade_notebooks(
         zygote: running.
         deliver: called with each key and its verdict.
         seed: of the hidden inputs; a secret one where it is None.
-        outcomes: of our own code, shared with the run's other processes.
+        outcomes: of our own code and of what several students gave alike, shared with the run's
+            other processes.
         patience: asked for each notebook: for how many seconds others wait for one of its cells
             or runs.
         postpone: called with the key of a notebook that took longer than that.
     """
     plan = Plan(lesson)
     jobs = (replace(plan.job(key, book), patience=patience()) for key, book in notebooks)
-    session = Session(lesson, zygote, seed, outcomes=outcomes)
+    session = Session(lesson, zygote, seed, outcomes=outcomes, alike=outcomes is not ALONE)
     session.grade(
         jobs,
         lambda job, verdict: deliver(job.key, verdict),

@@ -56,6 +56,7 @@ class Judge:
         failures: by its number, a cell that did not run to its end.
         records: by exercise, every run so far.
         oddities: by exercise, what a person should look at.
+        troubled: whether anything died or took too long, which another time it might not.
     """
 
     zygote: Zygote
@@ -67,6 +68,7 @@ class Judge:
     failures: dict[int, CellFailure] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
     oddities: dict[str, list[str]] = field(default_factory=dict)
+    troubled: bool = False
     _worker: Worker | None = None
     _megabytes: int = 0
     _deaths: dict[str, int] = field(default_factory=dict)
@@ -109,9 +111,11 @@ class Judge:
         """
         name = exercise.name
         if self._deaths.get(name, 0) >= MAX_DEATHS:
+            self.troubled = True
             return Observation("died", error={"message": "was given up after several attempts"})
         left = exercise.seconds - self._spent.get(name, 0.0)
         if left <= 0:
+            self.troubled = True
             told = f"took longer than {exercise.seconds:g} s over all its tests"
             return Observation("died", error={"message": told})
         allowed = min(case.seconds, left)
@@ -148,7 +152,8 @@ class Judge:
         return seen
 
     def _mind(self, death: WorkerDied, allowed: float) -> None:
-        """Postpone what was ended before its time was up."""
+        """Note a death, and postpone what was ended before its time was up."""
+        self.troubled = True
         if death.timed_out and self.patience < allowed:
             raise Postponed from None
 
@@ -164,6 +169,10 @@ class Judge:
         first = exercise.name not in self._looked_at
         self._looked_at.add(exercise.name)
         return first or self.standards.seed_of(exercise, case) % CLOSE_LOOKS == 0
+
+    def run_cells(self, megabytes: int) -> None:
+        """Run the notebook's cells, if only to learn which of them fail."""
+        self._ready_worker(megabytes)
 
     def failure_of(self, exercise: str) -> CellFailure | None:
         """What went wrong when the exercise's own cell ran."""
@@ -205,6 +214,7 @@ class Judge:
             for name in self.stand_ins - set(last):
                 self._replace(worker, name)
         except WorkerDied:
+            self.troubled = True
             self._cell_deaths += 1
             return None
         return worker
@@ -228,6 +238,7 @@ class Judge:
         elif self._cell_deaths >= MAX_CELL_DEATHS:
             reason = f"cells before it ended the Python process {self._cell_deaths} times"
         if reason:
+            self.troubled = True
             self.failures[i] = CellFailure(cell, f"was left out: {reason}")
         return not reason
 

@@ -24,7 +24,8 @@ MAX_PARTS = 2_000_000
 HARMLESS_CELL_MAGICS = ("%%time", "%%timeit", "%%capture", "%%prun")
 # A student's own process may read deeper than the checks on what it runs.
 TOO_DEEP = "raise RecursionError('this cell is nested too deeply to be read')"
-RUN_WHOLE = ("setup", "exercise")
+SETUP = "setup"
+RUN_WHOLE = (SETUP, "exercise")
 
 
 class UnreadableNotebook(ValueError):
@@ -164,7 +165,7 @@ def runnable_cells(
 def _runnable_cells(
     notebook: dict[str, Any], plan: list[PlannedCell], stubs: dict[str, str]
 ) -> list[RunnableCell]:
-    cells = [RunnableCell("setup", cell.source) for cell in plan if cell.role == "setup"]
+    cells = [RunnableCell(SETUP, cell.source) for cell in plan if cell.role == SETUP]
     by_id = {cell.id: cell for cell in plan}
     by_source = {normalised(cell.source): cell for cell in plan if cell.role != "exercise"}
     written = _written_exercises(notebook, stubs)

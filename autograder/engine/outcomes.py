@@ -1,4 +1,4 @@
-"""What our own code did on the hidden inputs, computed once for all grader processes of a run.
+"""What a run's grader processes need compute only once: what our own code does, for one.
 
 They hold one unnamed file open. Whoever needs an outcome that is not in it computes it, with a lock
 on the outcome's name, and adds it; nothing is ever changed. A student's code can reach neither the
@@ -40,20 +40,41 @@ class Outcomes:
         """
         if self._descriptor is None:
             return compute()
-        key = blake2b(name.encode(), digest_size=KEY_BYTES).digest()
+        key = _key(name)
         if key not in self._places:
             # Two names with one lock wait for each other, and nothing else comes of it.
             with self._locked(int.from_bytes(key[:7], "big")):
                 self._read_on()
                 if key not in self._places:
                     found = compute()
-                    with suppress(OSError):  # on a full disk everybody computes it again
-                        self._add(key, found)
+                    self._add(key, found)
                     return found
+        return self._at(key)
+
+    def known(self, name: str) -> bytes | None:
+        """An outcome if somebody has added it."""
+        if self._descriptor is None:
+            return None
+        key = _key(name)
+        if key not in self._places:
+            self._read_on()
+        return self._at(key) if key in self._places else None
+
+    def add(self, name: str, found: bytes) -> None:
+        """Let the others have an outcome; of two by one name, the first is kept."""
+        key = _key(name)
+        if self._descriptor is not None and key not in self._places:
+            self._add(key, found)
+
+    def _at(self, key: bytes) -> bytes:
         place, length = self._places[key]
-        return _read(self._descriptor, length, place)
+        return _read(self._file, length, place)
 
     def _add(self, key: bytes, found: bytes) -> None:
+        with suppress(OSError):  # on a full disk everybody computes it again
+            self._write(key, found)
+
+    def _write(self, key: bytes, found: bytes) -> None:
         descriptor = self._file
         with self._locked(ADDING):
             self._read_on()
@@ -75,7 +96,7 @@ class Outcomes:
             place = self._end + HEAD.size
             if place + length > size:
                 return  # it is still being added
-            self._places[key] = (place, length)
+            self._places.setdefault(key, (place, length))
             self._end = place + length
 
     @property
@@ -91,6 +112,10 @@ class Outcomes:
             yield
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+
+
+def _key(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=KEY_BYTES).digest()
 
 
 def _read(descriptor: int, length: int, at: int) -> bytes:

@@ -60,6 +60,15 @@ class ExerciseResult:
     flags: list[str] = field(default_factory=list)
     stood_in: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ExerciseResult:
+        """Rebuild a result from its fields, as `dataclasses.asdict` gives them.
+
+        Raises:
+            KeyError, TypeError: the data are of another version.
+        """
+        return cls(**{**data, "tests": [TestResult(**test) for test in data["tests"]]})
+
 
 @dataclass
 class Verdict:
@@ -106,10 +115,7 @@ class Verdict:
         Raises:
             KeyError, TypeError: the data are of another version.
         """
-        exercises = [
-            ExerciseResult(**{**e, "tests": [TestResult(**t) for t in e["tests"]]})
-            for e in data["exercises"]
-        ]
+        exercises = [ExerciseResult.from_dict(exercise) for exercise in data["exercises"]]
         return cls(**{**data, "exercises": exercises})
 
 

@@ -117,8 +117,8 @@ class Classwork:
         done: queue.SimpleQueue[Graded | Stop] = queue.SimpleQueue()
         todo = deque(waiting)
         with tempfile.TemporaryFile() as outcomes:
-            shared = outcomes.fileno() if self._jobs > 1 else None
-            graders = [self._grader(shared) for _ in range(min(self._jobs, len(waiting)))]
+            count = min(self._jobs, len(waiting))
+            graders = [self._grader(outcomes.fileno()) for _ in range(count)]
             threads = [
                 threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
                 for grader in graders

@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
@@ -130,14 +131,16 @@ def main() -> None:
     threading.Thread(target=end_with_parent, args=(requests, ended), daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    desk = Desk(
-        os.fdopen(requests, encoding="utf-8"),
-        os.fdopen(replies, "w", encoding="utf-8"),
-        Outcomes(options.outcomes),
-    )
     try:
-        without = tuple(options.without_layer)
-        desk.serve(Policy(options.device, without, megabytes=options.megabytes))
+        with tempfile.TemporaryFile() as own:
+            shared = own.fileno() if options.outcomes is None else options.outcomes
+            desk = Desk(
+                os.fdopen(requests, encoding="utf-8"),
+                os.fdopen(replies, "w", encoding="utf-8"),
+                Outcomes(shared),
+            )
+            without = tuple(options.without_layer)
+            desk.serve(Policy(options.device, without, megabytes=options.megabytes))
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
     finally:

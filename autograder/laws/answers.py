@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autograder.builder.solution import stub_of
-from autograder.engine.notebook import RunnableCell
-from autograder.engine.session import Job
+from autograder.engine.assessor import Job
+from autograder.engine.notebook import SETUP, RunnableCell
 from autograder.lesson import Lesson
 
 REFERENCE, STUB, MISTAKE, VARIANT = "reference", "stub", "mistake", "variant"
@@ -54,7 +54,7 @@ def answers_of(lesson: Lesson, only: str | None = None, every: int = 1) -> Itera
 
 def job_of(lesson: Lesson, answer: Answer) -> Job:
     """A submission that gives this answer, and the reference's to everything else."""
-    cells = [RunnableCell("setup", preamble(lesson))]
+    cells = [RunnableCell(SETUP, preamble(lesson))]
     for name in lesson.exercises:
         source = answer.source if name == answer.exercise else lesson.reference_source(name)
         cells.append(RunnableCell(name, source, name))

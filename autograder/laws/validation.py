@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from autograder.engine.assessor import Job
 from autograder.engine.codec import arrays_of
 from autograder.engine.comparison import compare
 from autograder.engine.judge import Judge
 from autograder.engine.observation import Setting
 from autograder.engine.outcomes import ALONE, Outcomes
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import ERROR, FAILED, UNJUDGED, ExerciseResult, Verdict
 from autograder.laws.answers import (

@@ -26,6 +26,7 @@ from classroom import (
     course_folder,
     pupils,
     scores_in,
+    share_alike,
 )
 from floor import InProcess
 from goals import COMMAND, show
@@ -35,9 +36,10 @@ from rich.table import Table
 from stages import stages_of
 from stock import autograde
 
+from autograder.engine.assessor import Job
 from autograder.engine.grading import Plan
 from autograder.engine.notebook import parse_notebook
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Policy, Zygote
 from autograder.lesson import Lesson, find_lesson
 
@@ -76,7 +78,7 @@ def graded(folder: Path, lesson: Lesson, jobs: int, *more: str) -> tuple[float, 
 
 def compare(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
     """The same class by nbgrader, by the floor, and by us with one job and with all."""
-    members = pupils(lesson, size, shares=CALM)
+    members = pupils(lesson, size, shares=CALM, apart=True)
     few = members[: max(3, size // 5)]
     cores = len(os.sched_getaffinity(0))
     found: dict[str, Any] = {"size": size, "cores": cores}
@@ -147,7 +149,17 @@ def jobs_of(lesson: Lesson, members: list[Pupil]) -> list[Job]:
 
 def thousand(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
     """A whole class with its broken and hanging notebooks; memory, growth, and what hangs."""
-    members = pupils(lesson, size)
+    return whole_class(lesson, pupils(lesson, size), console)
+
+
+def apart(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
+    """The same where no two give the same answer: there, nothing is judged once for several."""
+    return whole_class(lesson, pupils(lesson, size, apart=True), console)
+
+
+def whole_class(lesson: Lesson, members: list[Pupil], console: Console) -> dict[str, Any]:
+    """A class from nothing, and again unchanged."""
+    size = len(members)
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="forwardpass-bench-") as folder:
         course = made(Path(folder), lesson, members)
@@ -158,6 +170,7 @@ def thousand(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
     found = {
         "size": size,
         "hanging": sum(p.kind == HANGING for p in members),
+        "answers that somebody gave before": share_alike(members),
         "seconds": seconds,
         "s a submission": seconds / size,
         "s a submission in the second quarter": second,
@@ -190,7 +203,7 @@ def quarters(course: Path, lesson: Lesson, members: list[Pupil]) -> tuple[float,
 
 def stages(lesson: Lesson, size: int, console: Console) -> dict[str, Any]:
     """Milliseconds a submission by stage, in one process; the gradebook's from a course folder."""
-    members = pupils(lesson, size, shares=CALM)
+    members = pupils(lesson, size, shares=CALM, apart=True)
     clock = {stage: 1000 * s / size for stage, s in stages_of(lesson, members).items()}
     with tempfile.TemporaryDirectory(prefix="forwardpass-bench-") as folder:
         course = made(Path(folder), lesson, members)
@@ -224,6 +237,7 @@ PARTS: dict[str, Callable[[Lesson, int, Console], dict[str, Any]]] = {
     "compare": compare,
     "stages": stages,
     "thousand": thousand,
+    "apart": apart,
 }
 
 
@@ -240,7 +254,7 @@ def main() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     lesson, console, told = find_lesson(options.lesson), Console(), {}
     for name in options.parts or PARTS:
-        size = options.thousand if name == "thousand" else options.size
+        size = options.thousand if name in ("thousand", "apart") else options.size
         told[name] = PARTS[name](lesson, size, console)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(told, indent=1), encoding="utf-8")

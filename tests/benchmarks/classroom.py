@@ -36,9 +36,22 @@ class Pupil:
 
 
 def pupils(
-    lesson: Lesson, size: int, seed: int = 0, shares: Mapping[str, float] = SHARES
+    lesson: Lesson,
+    size: int,
+    seed: int = 0,
+    shares: Mapping[str, float] = SHARES,
+    *,
+    apart: bool = False,
 ) -> list[Pupil]:
-    """A class of a size, the same for the same seed; with at least one of every kind in it."""
+    """A class of a size, the same for the same seed; with at least one of every kind in it.
+
+    Args:
+        lesson: that is answered.
+        size: of the class.
+        seed: of what everybody gives.
+        shares: of each kind.
+        apart: whether no two give one answer, untouched stubs aside: each has a line of its own.
+    """
     chance = random.Random(f"{lesson.key}/{seed}")
     kinds = [kind for kind, share in shares.items() for _ in range(max(1, round(share * size)))]
     kinds = sorted(kinds, key=lambda kind: kind == RIGHT)[:size]  # the rarer kinds stay in
@@ -47,6 +60,8 @@ def pupils(
     found = []
     for i, kind in enumerate(kinds):
         answers = _answers(lesson, kind, chance)
+        if apart:
+            answers = {e: f"{source}\n\nBY_{e} = {i}\n" for e, source in answers.items()}
         file = Draft.of(lesson).fill(answers).to_bytes()
         found.append(Pupil(f"s{i:05d}", kind, answers, file))
     return found
@@ -69,6 +84,17 @@ def hand_in(folder: Path, lesson: Lesson, files: Mapping[str, bytes]) -> None:
         home.mkdir(parents=True)
         (home / "timestamp.txt").write_text(TIMESTAMP, encoding="utf-8")
         (home / f"{lesson.name}.ipynb").write_bytes(file)
+
+
+def share_alike(members: list[Pupil]) -> float:
+    """The share of answers that somebody before in the class gave to the letter."""
+    met: set[tuple[str, str]] = set()
+    given = [answer for pupil in members for answer in pupil.answers.items()]
+    again = 0
+    for answer in given:
+        again += answer in met
+        met.add(answer)
+    return again / len(given)
 
 
 def scores_in(report: Path) -> dict[str, float | None]:

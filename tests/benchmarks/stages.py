@@ -12,7 +12,7 @@ from unittest import mock
 
 from classroom import Pupil
 
-from autograder.engine import grading, hold, session, spawner, standards
+from autograder.engine import assessor, grading, hold, spawner, standards
 from autograder.engine.ahead import Ahead, Run
 from autograder.engine.grading import grade_notebooks
 from autograder.engine.notebook import parse_notebook
@@ -32,8 +32,8 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
         (standards.Standards, "scenario"),
     ],
     "comparison": [(standards.Standards, "check"), (standards.Standards, "look")],
-    "forbidden names": [(session.Judge, "uses"), (session, "suspicions")],
-    "recognition": [(session, "recognise")],
+    "forbidden names": [(assessor.Judge, "uses"), (assessor, "suspicions")],
+    "recognition": [(assessor, "recognise")],
 }
 
 

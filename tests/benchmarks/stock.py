@@ -35,8 +35,9 @@ def judged(key: str, exercise: str, namespace: dict[str, object]) -> float:
     """What a tests cell runs: one exercise's hidden tests on a notebook's own names."""
     from floor import InProcess
 
+    from autograder.engine.assessor import Job
     from autograder.engine.notebook import RunnableCell
-    from autograder.engine.session import Job, Session
+    from autograder.engine.session import Session
     from autograder.engine.spawner import Policy, Zygote
     from autograder.lesson import find_lesson
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from autograder.engine.ahead import MOST_BYTES, MOST_RUNS, Ahead, Run
+from autograder.engine.assessor import Job
 from autograder.engine.hidden_test import HiddenTest
 from autograder.engine.hold import Worker, WorkerDied
 from autograder.engine.judge import Judge
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.observation import Setting
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import Standards
 from autograder.engine.verdict import Verdict

@@ -5,8 +5,9 @@ import textwrap
 
 import pytest
 
+from autograder.engine.assessor import Job
 from autograder.engine.notebook import RunnableCell
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.verdict import FAILED, UNJUDGED
 from autograder.lesson import Lesson
 

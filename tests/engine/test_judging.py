@@ -4,10 +4,11 @@ import os
 
 import pytest
 
+from autograder.engine.assessor import Job
 from autograder.engine.grading import Plan
 from autograder.engine.judge import Judge
 from autograder.engine.notebook import RunnableCell
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.verdict import ExerciseResult, Verdict
 from autograder.lesson import find_lesson
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from autograder.engine.assessor import Job
 from autograder.engine.outcomes import HEAD, Outcomes
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import Standards
 from autograder.laws.answers import Answer, answers_of, job_of

@@ -6,8 +6,10 @@ import time
 
 import pytest
 
-from autograder.engine import session as sessions
+from autograder.engine import assessor as assessing
+from autograder.engine.assessor import Assessor, Job
 from autograder.engine.grading import Plan
+from autograder.engine.judge import Judge
 from autograder.engine.session import Session
 from autograder.engine.turns import Turns
 
@@ -94,11 +96,11 @@ def test_a_folder_of_somebody_elses_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("stub", "times"), [(FULL, 2), ("return fake_logits.mean()", 1)])
 def test_who_ran_out_is_judged_again(losses, zygote, fill, monkeypatch, tmp_path, stub, times):
-    monkeypatch.setattr(Session, "accelerator", "cuda")
-    monkeypatch.setattr(sessions, "Turns", lambda: Turns(tmp_path / "locks"))
+    monkeypatch.setattr(Assessor, "accelerator", "cuda")
+    monkeypatch.setattr(assessing, "Turns", lambda: Turns(tmp_path / "locks"))
     seen = []
 
-    class Counting(sessions.Judge):
+    class Counting(Judge):
         def __enter__(self):
             seen.append(1)
             return super().__enter__()
@@ -114,9 +116,7 @@ def test_who_ran_out_is_judged_again(losses, zygote, fill, monkeypatch, tmp_path
         session.standards, "reference", _on_cpu(session.standards.reference), raising=True
     )
     monkeypatch.setattr(session.standards, "standard", _on_cpu(session.standards.standard))
-    session.grade(
-        [sessions.Job(job.key, job.cells, frozenset({"generator_loss"}))], lambda *_: None
-    )
+    session.grade([Job(job.key, job.cells, frozenset({"generator_loss"}))], lambda *_: None)
     assert len(seen) == times
 
 

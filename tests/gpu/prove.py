@@ -27,7 +27,8 @@ import torch  # noqa: E402 - the checkout comes first
 
 from autograder.attacks.corpus import corpus  # noqa: E402
 from autograder.attacks.ground import ground  # noqa: E402
-from autograder.engine.session import Job, Session  # noqa: E402
+from autograder.engine.assessor import Job  # noqa: E402
+from autograder.engine.session import Session  # noqa: E402
 from autograder.engine.spawner import Policy, Zygote  # noqa: E402
 from autograder.engine.verdict import Verdict  # noqa: E402
 from autograder.laws.answers import MISTAKE, answers_of, job_of  # noqa: E402

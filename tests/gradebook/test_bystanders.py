@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from processes import tree_of
 
+from autograder.engine.assessor import Job
 from autograder.engine.hold import Worker
 from autograder.engine.judge import Judge
 from autograder.engine.observation import EXACT
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote, ZygoteEnded
 from autograder.engine.verdict import Verdict
 from autograder.gradebook.classwork import persevering

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from autograder.engine.assessor import Job
 from autograder.engine.grading import Plan
-from autograder.engine.session import Job, Session
+from autograder.engine.session import Session
 from autograder.engine.spawner import Zygote
 from autograder.engine.verdict import Postponed, Verdict
 from autograder.gradebook import classwork
