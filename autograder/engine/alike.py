@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 
-from autograder.engine.notebook import SETUP, RunnableCell
+from autograder.engine.notebook import RunnableCell
 from autograder.engine.outcomes import Outcomes
 from autograder.engine.syntax import names_in, nodes, parsed
 from autograder.engine.verdict import ExerciseResult
@@ -150,7 +150,7 @@ def given_answers(
 
     Where a cell acts, nobody can say without running it what it changes: none is given then.
     """
-    own = [cell for cell in cells if cell.name != SETUP or cell.exercise]
+    own = [cell for cell in cells if not cell.is_setup]
     if any(_acts(cell.source) for cell in own):
         return {}
     found = {}

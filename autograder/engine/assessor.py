@@ -13,7 +13,7 @@ from autograder.engine.alike import GivenAnswer, Judged, KnownAnswers, given_ans
 from autograder.engine.carry import earlier_to_replace
 from autograder.engine.hidden_test import HiddenTest, run_protocol
 from autograder.engine.judge import CellFailure, Judge
-from autograder.engine.notebook import SETUP, RunnableCell
+from autograder.engine.notebook import RunnableCell
 from autograder.engine.recognition import recognise
 from autograder.engine.rounded import take_from_devices
 from autograder.engine.slips import ROUNDED
@@ -117,11 +117,7 @@ class Assessor:
         rest = {name for name in asked if name not in judged}
         with self._judge(job.cells, job.patience) as judge:
             results = self._run(judge, rest)
-            if (
-                asked
-                and not rest
-                and any(cell.name != SETUP and not cell.exercise for cell in job.cells)
-            ):
+            if asked and not rest and any(map(_is_own, job.cells)):
                 judge.run_cells(self.standards.lesson.exercises[asked[0]].megabytes)
             cell_errors = _cell_errors(judge.failures.values())
         results = {n: results[n] if n in rest else judged[n].result for n in asked}
@@ -289,7 +285,7 @@ class Assessor:
 
 def _is_own(cell: RunnableCell) -> bool:
     """Whether a cell is neither the lesson's nor an exercise's."""
-    return cell.name != SETUP and not cell.exercise
+    return not cell.is_setup and not cell.exercise
 
 
 def _settings(judge: Judge, name: str) -> frozenset[tuple[str, str]]:

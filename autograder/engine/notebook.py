@@ -46,6 +46,11 @@ class RunnableCell:
     source: str
     exercise: str | None = None
 
+    @property
+    def is_setup(self) -> bool:
+        """Whether it is the lesson's own."""
+        return self.name == SETUP and self.exercise is None
+
 
 @dataclass(frozen=True)
 class PlannedCell:
