@@ -15,17 +15,12 @@ LESSONS = all_lessons()
 SECONDS = 600  # a loaded machine; the lessons themselves aim at less than a minute
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Threads of two kernels on two cores would spend their time waiting for each other."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def executed(notebook, folder, *, allow_errors):
+def executed(notebook, folder, kernels, *, allow_errors):
     node = nbformat.reads(json.dumps(notebook), as_version=4)
     client = NotebookClient(
-        node, timeout=SECONDS, allow_errors=allow_errors, resources={"metadata": {"path": folder}}
-    )
+        node, timeout=SECONDS, allow_errors=allow_errors, kernel_manager_class=kernels,
+        resources={"metadata": {"path": folder}},
+    )  # fmt: skip
     started = time.monotonic()
     client.execute()
     print(f"ran in {time.monotonic() - started:.0f} s")
@@ -47,7 +42,7 @@ def text_of(cell):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
-def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path):
+def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path, warm_kernels):
     source = json.loads(lesson.source.read_text())
     # nbgrader's hidden cells raise on purpose; a reader of the lesson does not run them.
     source["cells"] = [
@@ -58,7 +53,7 @@ def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path):
         other = beside.pop()
         shutil.copy(other.source, tmp_path)
         beside |= {*other.earlier.values()}
-    node = executed(source, str(tmp_path), allow_errors=False)
+    node = executed(source, str(tmp_path), warm_kernels, allow_errors=False)
     assert errors_of(node) == []
     roles = [cell.metadata.forwardpass.role for cell in node.cells]
     for cell, role in zip(node.cells, roles, strict=True):
@@ -73,9 +68,9 @@ def test_the_lesson_runs_and_its_checks_pass(lesson, tmp_path):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.key)
-def test_an_untouched_lesson_fails_softly(lesson, tmp_path):
+def test_an_untouched_lesson_fails_softly(lesson, tmp_path, warm_kernels):
     release = copy.deepcopy(json.loads(lesson.release.read_text()))
-    node = executed(release, str(tmp_path), allow_errors=True)
+    node = executed(release, str(tmp_path), warm_kernels, allow_errors=True)
     assert errors_of(node) == [], "a student would see a traceback"
     for cell in node.cells:
         if cell.metadata.forwardpass.role == "check":
