@@ -120,8 +120,9 @@ class Assessor:
             if asked and not rest and any(map(_is_own, job.cells)):
                 judge.run_cells(self.standards.lesson.exercises[asked[0]].megabytes)
             cell_errors = _cell_errors(judge.failures.values())
-        results = {n: results[n] if n in rest else judged[n].result for n in asked}
+        results |= {name: found.result for name, found in judged.items()}
         self._carry(judge, results, rest, answers)
+        results = {name: results[name] for name in asked}
         judged |= {name: Judged(results[name], _settings(judge, name)) for name in rest}
         if self.answers and not judge.troubled:
             for name in rest & answers.keys():
@@ -197,21 +198,24 @@ class Assessor:
         """Judge exercises again with correct earlier ones in place of the student's."""
         lesson = self.standards.lesson
         for name in lesson.exercises:
-            if name not in names or results[name].score == results[name].max_score:
+            own = results.get(name)
+            if name not in names or (own and own.score == own.max_score):
                 continue
             replaced = earlier_to_replace(lesson, name, results, judge.cells)
-            if not replaced:
+            if own and not replaced:
                 continue
             answer = answers.get(name)
             again = self._again(judge, name, answer and answer.with_stand_ins(replaced), replaced)
-            if again.score > results[name].score:
+            if own and again.score <= own.score:
+                continue
+            results[name] = again
+            if replaced:
                 told = ", ".join(f"`{other}`" for other in sorted(replaced))
                 again.note = (
                     f"Your {told} is not right yet, so this was judged with a correct one in its "
                     "place."
                 )
                 again.stood_in = sorted(replaced)
-                results[name] = again
 
     def _again(
         self, judge: Judge, name: str, answer: GivenAnswer | None, replaced: frozenset[str]
@@ -222,16 +226,23 @@ class Assessor:
         with judge.with_stand_ins(replaced) as second:
             again = self._run(second, {name})[name]
         judge.troubled |= second.troubled
+        judge.records.setdefault(name, second.records.get(name, []))
         if answer and self.answers and not second.troubled:
             self.answers.meet(answer, Judged(again, _settings(second, name)))
         return again
 
+    def _waits(self, judge: Judge, name: str, results: Mapping[str, ExerciseResult]) -> bool:
+        """Whether an exercise leans on one that hangs, and is judged with a correct one only."""
+        lesson, hung = self.standards.lesson, judge.hung
+        return bool(hung and hung & earlier_to_replace(lesson, name, results, judge.cells))
+
     def _run(self, judge: Judge, wanted: AbstractSet[str | None]) -> dict[str, ExerciseResult]:
+        """Run the hidden tests of these exercises, but for those that wait for a stand-in."""
         results: dict[str, ExerciseResult] = {}
         rounded: dict[str, list[TestResult]] = {}
         for test in self.tests:
             name = test.exercise.name
-            if name not in wanted:
+            if name not in wanted or (name not in results and self._waits(judge, name, results)):
                 continue
             submission = Submission(test.exercise, judge, self.accelerator)
             self.submission = submission

@@ -56,6 +56,7 @@ class Judge:
         failures: by its number, a cell that did not run to its end.
         records: by exercise, every run so far.
         oddities: by exercise, what a person should look at.
+        hung: exercises that took longer than one run may.
         troubled: whether anything died or took too long, which another time it might not.
     """
 
@@ -68,6 +69,7 @@ class Judge:
     failures: dict[int, CellFailure] = field(default_factory=dict)
     records: dict[str, list[Record]] = field(default_factory=dict)
     oddities: dict[str, list[str]] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
     troubled: bool = False
     _worker: Worker | None = None
     _megabytes: int = 0
@@ -135,6 +137,8 @@ class Judge:
             self._mind(death, allowed)
             pardoned = self._pardon(death, name)
             if not pardoned:
+                if death.timed_out:
+                    self.hung.add(name)
                 # A hanging answer hangs on the next case too: one timeout is enough.
                 deaths = MAX_DEATHS if death.timed_out else 1
                 self._deaths[name] = self._deaths.get(name, 0) + deaths

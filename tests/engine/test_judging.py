@@ -202,6 +202,31 @@ def test_a_later_exercise_is_judged_with_a_correct_earlier_one(zygote):
     )
 
 
+def test_what_leans_on_what_hangs_does_not_wait_for_it_again(losses, zygote, fill, monkeypatch):
+    hangs = "def hinge_generator_loss(fake_logits):\n    while True:\n        pass\n"
+    leans = "def wasserstein_generator_loss(fake_scores):\n    return hinge_generator_loss(fake_scores)\n"
+    notebook = fill(hinge_generator_loss=hangs, wasserstein_generator_loss=leans)
+    names = frozenset({"hinge_generator_loss", "wasserstein_generator_loss"})
+    without = []
+    run = Judge.run
+
+    def noted(self, exercise, *given):
+        if not self.stand_ins:
+            without.append(exercise.name)
+        return run(self, exercise, *given)
+
+    monkeypatch.setattr(Judge, "run", noted)
+    verdicts = []
+    job = Job("it", Plan(losses).job("it", notebook).cells, names)
+    Session(losses, zygote, 5).grade([job], lambda _, verdict: verdicts.append(verdict))
+    assert {*without} == {"hinge_generator_loss"}
+    assert result_of(verdicts[0], "hinge_generator_loss").score == 0.0
+    later = result_of(verdicts[0], "wasserstein_generator_loss")
+    assert later.score == later.max_score
+    assert later.stood_in == ["hinge_generator_loss"]
+    assert verdicts[0].dtypes["cpu"] == ["float32", "float64"]
+
+
 @pytest.mark.parametrize("elsewhere", ["", "def adamw_step(*a, **k): return adam_step(*a, **k)"])
 def test_what_is_not_written_is_not_judged_again(elsewhere, zygote, monkeypatch):
     lesson = find_lesson("ch07_optimization/adam")
