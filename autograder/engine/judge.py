@@ -197,9 +197,6 @@ class Judge:
     def _start(self, megabytes: int) -> Worker | None:
         """Fork a worker and run the cells in it; None where a cell killed it, to be left out."""
         forbidden = {n for e in self.standards.lesson.exercises.values() for n in e.forbids}
-        for cell in self.cells:
-            if cell.is_setup:
-                self.zygote.import_for(cell.source)
         worker = self.zygote.fork(megabytes=megabytes, forbidden=sorted(forbidden))
         last = {cell.exercise: i for i, cell in enumerate(self.cells) if cell.exercise}
         deadline = time.monotonic() + CELLS_SECONDS

@@ -19,8 +19,6 @@ from autograder.engine.hold import Worker
 from autograder.engine.sandbox import REQUIRED
 from autograder.engine.sandbox.remains import remove
 from autograder.engine.scratch import claim_scratch_root
-from autograder.engine.syntax import imports_of
-from autograder.engine.zygote import ON_REQUEST
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
@@ -68,7 +66,6 @@ class Zygote:
     policy: Policy = field(default_factory=Policy)
     layers: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    _imported: set[str] = field(default_factory=set)
 
     def __enter__(self) -> Zygote:
         self._scratch_root, self._lock = claim_scratch_root()
@@ -120,18 +117,6 @@ class Zygote:
             self._process.wait()
         remove(self._scratch_root)
         os.close(self._lock)
-
-    def import_for(self, code: str) -> None:
-        """Import, once for all workers to come, what a lesson's own cells import and few others do.
-
-        Args:
-            code: the lesson's, never a student's.
-        """
-        named = {alias.partition(".")[0] for alias in imports_of(code)}
-        wanted = {m for m in ON_REQUEST if m.partition(".")[0] in named} - self._imported
-        if wanted:
-            self._ask({"operation": "import", "modules": sorted(wanted)})
-            self._imported |= wanted
 
     def fork(self, *, megabytes: int, forbidden: Sequence[str] = ()) -> Worker:
         """Fork and confine a worker.
@@ -214,18 +199,14 @@ class Zygote:
         Raises:
             ZygoteEnded: nobody can say.
         """
-        return int(self._ask({"operation": "reap", "pid": pid})["status"])
-
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            self._control.send(json.dumps(request).encode())
+            self._control.send(json.dumps({"operation": "reap", "pid": pid}).encode())
             told = self._control.recv(65536)
         except OSError:
             told = b""
         if not told:
             raise ZygoteEnded
-        answer: dict[str, Any] = json.loads(told)
-        return answer
+        return int(json.loads(told)["status"])
 
 
 def readable_paths() -> list[Path]:

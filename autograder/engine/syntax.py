@@ -81,13 +81,6 @@ def imports(tree: ast.AST) -> dict[str, str]:
     return aliases
 
 
-@lru_cache(maxsize=64)
-def imports_of(source: str) -> frozenset[str]:
-    """The dotted names of all that a cell imports."""
-    tree = parsed(source)
-    return frozenset(imports(tree).values()) if tree else frozenset()
-
-
 def assigned(tree: ast.AST, aliases: Mapping[str, str]) -> ChainMap[str, str]:
     """What names stand for by assignments of modules and functions to them, before the others."""
     found = ChainMap[str, str]({}, aliases)  # type: ignore[arg-type]

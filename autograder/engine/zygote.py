@@ -2,8 +2,7 @@
 
 It never loads solutions, graders or secrets, never touches CUDA and keeps one thread. It is
 asked over a sequenced-packet socket, one JSON object a message; "fork" comes with the worker's
-end of a channel and is answered with the worker's pid and a pidfd, "reap" with how it ended, and
-"import" when what only some lessons' notebooks need is there.
+end of a channel and is answered with the worker's pid and a pidfd, "reap" with how it ended.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 MAX_MESSAGE = 65536
@@ -47,10 +46,6 @@ def main(root: str, descriptor: int) -> None:
         request = json.loads(message)
         if request["operation"] == "fork":
             _fork(control, descriptors[0], serve)
-        elif request["operation"] == "import":
-            _import_welcome(request["modules"])
-            gc.freeze()
-            control.send(b"{}")
         else:
             control.send(json.dumps(_reap(request["pid"])).encode())
 
@@ -85,8 +80,12 @@ NEEDED = (
     "autograder.vendored.cloudpickle",
 )
 # Where it only grades, a machine may lack these; a student's own cell that needs one then says so.
-WELCOME = ("matplotlib.backends.backend_agg", "matplotlib.pyplot", "course.plots")
-ON_REQUEST = ("sklearn.datasets",)  # of few lessons, and a second's work
+WELCOME = (
+    "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot",
+    "course.plots",
+    "sklearn.datasets",
+)
 
 
 def _import_once() -> None:
@@ -99,19 +98,15 @@ def _import_once() -> None:
     torch.overrides.resolve_name(torch.add)  # fills a table that takes long to build
     for module in NEEDED:
         importlib.import_module(module)
-    _import_welcome(WELCOME)
+    for module in WELCOME:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(module)
 
     from autograder.engine.trial import run_trial
 
     inputs = {"x": torch.ones(2, dtype=torch.float64)}
     for device in ("cpu", "fake"):
         run_trial(_warm_up, torch.relu, inputs, device=device, seed=0)
-
-
-def _import_welcome(modules: Iterable[str]) -> None:
-    for module in modules:
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(module)
 
 
 def _take_stock() -> None:
