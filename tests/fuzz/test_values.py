@@ -1,14 +1,17 @@
-"""What a student's function returns arrives as it was, whatever its texts and keys."""
+"""What a student's function returns arrives as it was, or is refused when it was bent."""
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from typing import Any
 
+import torch
 from effort import effort
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograder.engine.codec import decode, encode, printable
+from autograder.engine.codec import ProtocolError, decode, encode, printable
 
 VALUES = st.recursive(
     st.none()
@@ -30,6 +33,23 @@ VALUES = st.recursive(
 @effort(200)
 def test_plain_values_survive(value: Any) -> None:
     assert decode(encode(value)) == without_control_characters(value)
+
+
+@given(st.binary(max_size=200))
+@effort(300)
+def test_noise_raises_protocol_error_or_nothing(noise: bytes) -> None:
+    for candidate in (noise, struct.pack(">I", len(noise)) + noise):
+        with suppress(ProtocolError):
+            decode(candidate)
+
+
+@given(VALUES, st.integers(0, 200), st.integers(0, 255))
+@effort(100)
+def test_flipped_bytes_never_crash(value: Any, place: int, byte: int) -> None:
+    broken = bytearray(encode({"v": value, "t": torch.ones(3)}))
+    broken[place % len(broken)] = byte
+    with suppress(ProtocolError):
+        decode(broken)
 
 
 def without_control_characters(value: Any) -> Any:
