@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 from autograder.engine.notebook import RunnableCell
 from autograder.engine.outcomes import Outcomes
-from autograder.engine.syntax import names_in, nodes, parsed
+from autograder.engine.syntax import names_of, parsed
 from autograder.engine.verdict import ExerciseResult
 
 KEY_BYTES = 16
+# Larger ones are judged each for itself: telling what they are made of would take long.
+MAX_CELLS, MAX_CHARACTERS = 200, 60_000
 AMONG, ALONE, UNLIKE = "among others", "alone", "unlike"  # what is kept of an answer
 DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
@@ -148,29 +150,41 @@ def given_answers(
 ) -> dict[str, GivenAnswer]:
     """Each exercise's answer, where all of a submission's cells do no more than define.
 
-    Where a cell acts, nobody can say without running it what it changes: none is given then.
+    Where a cell acts, nobody can say without running it what it changes: none is given then, nor
+    where there are very many cells or very much code.
     """
-    own = [cell for cell in cells if not cell.is_setup]
-    if any(_acts(cell.source) for cell in own):
+    own = {i: cell for i, cell in enumerate(cells) if not cell.is_setup}
+    length = sum(len(cell.source) for cell in own.values())
+    if len(own) > MAX_CELLS or length > MAX_CHARACTERS:
         return {}
+    if any(_acts(cell.source) for cell in own.values()):
+        return {}
+    places: dict[str, list[int]] = {}
+    for i, cell in own.items():
+        for defined in _defined(cell.source) | ({cell.exercise} if cell.exercise else set()):
+            places.setdefault(defined, []).append(i)
+    answered = {cell.exercise for cell in own.values()}
     found = {}
     for name in exercises:
-        if any(cell.exercise == name for cell in own):
-            made_of = _made_of(name, own)
-            found[name] = GivenAnswer(name, tuple(c for c in cells if c not in own or c in made_of))
+        if name not in answered:
+            continue
+        made_of = _made_of(name, cells, places)
+        kept = [cell for i, cell in enumerate(cells) if i not in own or i in made_of]
+        found[name] = GivenAnswer(name, tuple(kept))
     return found
 
 
-def _made_of(exercise: str, cells: Sequence[RunnableCell]) -> set[RunnableCell]:
-    """The cells that define the exercise, what these name, and so on."""
-    found: set[RunnableCell] = set()
+def _made_of(
+    exercise: str, cells: Sequence[RunnableCell], places: Mapping[str, Sequence[int]]
+) -> set[int]:
+    """The places of the cells that define the exercise, what these name, and so on."""
+    found: set[int] = set()
     wanted, waiting = {exercise}, [exercise]
     while waiting:
-        name = waiting.pop()
-        for cell in cells:
-            if cell not in found and (name in _defined(cell.source) or cell.exercise == name):
-                found.add(cell)
-                news = _named(cell.source) - wanted
+        for i in places.get(waiting.pop(), ()):
+            if i not in found:
+                found.add(i)
+                news = names_of(cells[i].source) - wanted
                 wanted |= news
                 waiting += news
     return found
@@ -189,9 +203,8 @@ def _is_definition(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant)
     if isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        names = all(isinstance(target, ast.Name) for target in targets)
-        return names and not any(isinstance(node, ACTS) for node in nodes(statement))
+        names = all(isinstance(target, ast.Name) for target in _targets(statement))
+        return names and not any(isinstance(node, ACTS) for node in ast.walk(statement))
     return isinstance(statement, (*DEFINES, ast.Import, ast.Pass))
 
 
@@ -205,14 +218,12 @@ def _defined(source: str) -> frozenset[str]:
         elif isinstance(statement, IMPORTS):
             found |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+            found |= {t.id for t in _targets(statement) if isinstance(t, ast.Name)}
     return frozenset(found)
 
 
-@lru_cache(maxsize=1024)
-def _named(source: str) -> frozenset[str]:
-    return frozenset(names_in(parsed(source) or ast.Module([], [])))
+def _targets(statement: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    return statement.targets if isinstance(statement, ast.Assign) else [statement.target]
 
 
 @lru_cache(maxsize=1024)

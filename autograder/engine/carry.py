@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from autograder.builder.solution import stub_of
 from autograder.engine.notebook import RunnableCell, normalised
-from autograder.engine.syntax import names_in, parsed
+from autograder.engine.syntax import names_of
 from autograder.engine.verdict import ExerciseResult
 from autograder.lesson import Lesson
 
@@ -31,13 +30,13 @@ def earlier_to_replace(
         return frozenset()
     order = list(lesson.exercises)
     earlier = set(order[: order.index(exercise)])
-    names = {name: set(_names(lesson.reference_source(name))) for name in order}
+    names = {name: set(names_of(lesson.reference_source(name))) for name in order}
     for cell in cells:
         if cell.exercise in names:
-            names[cell.exercise] |= _names(cell.source)
+            names[cell.exercise] |= names_of(cell.source)
         elif cell.exercise is None:
             # A helper of the student's own may lead anywhere.
-            names[exercise] |= _names(cell.source)
+            names[exercise] |= names_of(cell.source)
     reached: set[str] = set()
     waiting = [exercise]
     while waiting:
@@ -56,8 +55,3 @@ def earlier_to_replace(
 @lru_cache(maxsize=1024)
 def _stub(reference: str) -> str:
     return normalised(stub_of(reference))
-
-
-@lru_cache(maxsize=1024)
-def _names(source: str) -> frozenset[str]:
-    return frozenset(names_in(parsed(source) or ast.Module([], [])))

@@ -61,6 +61,12 @@ def names_in(tree: ast.AST) -> set[str]:
     return {node.id for node in nodes(tree) if isinstance(node, ast.Name)}
 
 
+@lru_cache(maxsize=1024)
+def names_of(source: str) -> frozenset[str]:
+    """Every plain name that stands in a cell; none where it is not Python."""
+    return frozenset(names_in(parsed(source) or ast.Module([], [])))
+
+
 def imports(tree: ast.AST) -> dict[str, str]:
     """What names stand for by the imports in a tree; ``"*…"`` for a module imported by a star."""
     aliases: dict[str, str] = {}

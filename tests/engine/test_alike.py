@@ -241,6 +241,14 @@ def test_only_cells_that_do_no_more_than_define_say_what_an_answer_is(
     assert bool(given_answers(["e"], cells)) == given
 
 
+@pytest.mark.parametrize("many", [["x = 1\n"] * 4000, ["#" * 80 + "\n" + "x = 1\n" * 15_000]])
+def test_what_takes_long_to_read_is_judged_each_time_anew(many: list[str]) -> None:
+    own = [RunnableCell("e", "def e():\n    return x\n", "e")]
+    assert given_answers(["e"], own)
+    cells = [RunnableCell(f"number {i}", source) for i, source in enumerate(many)]
+    assert given_answers(["e"], [*own, *cells]) == {}
+
+
 def test_an_answer_is_made_of_whatever_its_names_lead_to() -> None:
     cells = [
         RunnableCell(SETUP, "print('ours')\n"),
