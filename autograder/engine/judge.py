@@ -113,7 +113,6 @@ class Judge:
         """
         name = exercise.name
         if self._deaths.get(name, 0) >= MAX_DEATHS:
-            self.troubled = True
             return Observation("died", error={"message": "was given up after several attempts"})
         left = exercise.seconds - self._spent.get(name, 0.0)
         if left <= 0:
