@@ -8,15 +8,17 @@ import warnings
 from collections.abc import Mapping
 
 import nbgrader.api
-from nbgrader.converters import Autograde, NbGraderException
+from nbgrader.converters import NbGraderException
 from sqlalchemy.exc import SQLAlchemyError
 
 from autograder.gradebook.course import Course
+from autograder.gradebook.entry import Entry
 from autograder.gradebook.exporter import JournalExporter
 from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
 from autograder.gradebook.repetition import spare_repetition
 from autograder.gradebook.scores import is_scored
+from autograder.gradebook.sitting import Sitting
 from autograder.gradebook.submission import Submission
 from autograder.gradebook.timestamp import timestamp_in
 
@@ -38,6 +40,7 @@ class Bookkeeper:
         self._course = course
         spare_repetition()
         self._exporter = JournalExporter.for_a_run()
+        self._sitting = Sitting()
         config = course.app.config
         config.SubmissionExporter.journal_only = True
         config.SubmissionExporter.device = device
@@ -75,7 +78,9 @@ class Bookkeeper:
         self._course.app.log.addHandler(complaints)
         nbgrader.api.app_log.disabled = True  # what it logs there it raises, too
         try:
-            converter = Autograde(coursedir=self._course.coursedir, parent=self._course.app)
+            converter = Entry(
+                coursedir=self._course.coursedir, parent=self._course.app, sitting=self._sitting
+            )
             converter.force = True
             converter.exporter_class = self._exporter
             with warnings.catch_warnings():

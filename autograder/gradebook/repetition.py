@@ -4,8 +4,6 @@ It makes a database engine for each of its steps, six to eight times a student, 
 SQLAlchemy compiles every statement anew; with each it looks for every table and for the course;
 and for each cell it has the schema of cells' metadata checked before the cell. That is more than
 half of the time that entering grades takes. Closing the gradebook still closes its connections.
-A notebook's grades are committed together, where each cell's were by themselves: the disk is waited
-for at every commit.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from typing import Any
 import jsonschema
 import nbgrader.api
 from nbgrader.nbgraderformat import common
-from nbgrader.preprocessors import saveautogrades
 from sqlalchemy import inspect
 from sqlalchemy.engine import Engine
 
@@ -33,7 +30,6 @@ def spare_repetition() -> None:
     tables = base.create_all = _Tables(base.create_all)
     gradebook.check_course = tables.sparing(gradebook.check_course)
     nbgrader.api.inspect = tables.inspecting(nbgrader.api.inspect)
-    saveautogrades.Gradebook = _CommittingOnce
     common.jsonschema = _Schemas()
     gc.freeze()  # all that was imported; the collector would go through it for every few students
 
@@ -73,21 +69,6 @@ class _Tables:
 class _Inspected:
     def get_table_names(self) -> list[str]:
         return ["course"]
-
-
-class _CommittingOnce(nbgrader.api.Gradebook):
-    """A gradebook in which all that is changed stands when it is closed, or none of it."""
-
-    def __enter__(self) -> _CommittingOnce:
-        self._commit, self.db.commit = self.db.commit, self.db.flush
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if kind is None:
-                self._commit()
-        finally:
-            super().__exit__(kind, error, trace)
 
 
 def _is_empty(bind: Engine) -> bool:

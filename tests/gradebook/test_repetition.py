@@ -1,6 +1,5 @@
 """What nbgrader is spared changes nothing of what it does."""
 
-import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from jsonschema import ValidationError, validate
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import common
 from nbgrader.nbgraderformat.v3 import MetadataValidatorV3
-from nbgrader.preprocessors import saveautogrades
 
 from autograder.gradebook.repetition import spare_repetition
 
@@ -48,20 +46,6 @@ def test_a_gradebook_that_was_deleted_meanwhile_is_made_anew(tmp_path):
             gradebook.add_student("ann")
             assert [one.id for one in gradebook.students] == ["ann"]
         file.unlink()
-
-
-def test_what_is_saved_for_a_notebook_stands_whole_or_not_at_all(tmp_path):
-    database = f"sqlite:///{tmp_path / 'gradebook.db'}"
-    with saveautogrades.Gradebook(database) as gradebook:
-        gradebook.add_student("ann")
-        with Gradebook(database) as other:
-            assert other.students == []
-        gradebook.add_student("bob")
-    with contextlib.suppress(KeyError), saveautogrades.Gradebook(database) as gradebook:
-        gradebook.add_student("cem")
-        raise KeyError
-    with Gradebook(database) as gradebook:
-        assert sorted(student.id for student in gradebook.students) == ["ann", "bob"]
 
 
 def test_a_gradebook_that_is_met_again_is_not_looked_through():
