@@ -10,6 +10,7 @@ from autograder.engine.spawner import Zygote
 def children_of(zygote: Zygote) -> list[int]:
     """Workers, alive or not yet collected, and whatever they may have started."""
     parents = _parents()
+    assert zygote._process is not None  # none that a nursery has forked
     outer = zygote._process.pid
     inner = [pid for pid, parent in parents.items() if parent == outer]
     if zygote.layers and any("namespaces" in layer for layer in zygote.layers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import site
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from autograder.engine.hold import Worker
+from autograder.engine.nursery import ROOT, ZYGOTE, ask_for_zygote, start_clean
 from autograder.engine.sandbox import REQUIRED
 from autograder.engine.sandbox.remains import remove
 from autograder.engine.scratch import claim_scratch_root
 
-ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
+END_SECONDS = 5.0
 CONFINE_SECONDS = 20.0
 CUDA_DEVICES = (
     *sorted(str(path) for path in Path("/dev").glob("nvidia[0-9]*")),  # a job's may be any of them
@@ -61,47 +63,62 @@ class Policy:
 
 @dataclass
 class Zygote:
-    """A running zygote; a context manager that ends it and all its workers."""
+    """A running zygote; a context manager that ends it and all its workers.
+
+    Attributes:
+        policy: how workers are confined.
+        nursery: the door of the one that forks it; it imports for itself where that is None or
+            the nursery is gone.
+        layers: in force.
+        missing: what is not, and why.
+    """
 
     policy: Policy = field(default_factory=Policy)
+    nursery: int | None = None
     layers: list[str] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Zygote:
         self._scratch_root, self._lock = claim_scratch_root()
-        own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        program = (
-            "import sys; sys.path.insert(0, sys.argv[1]); "
-            "from autograder.engine.zygote import main; main(sys.argv[1], int(sys.argv[2]))"
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", program, str(ROOT), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=_clean_environment(),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._control = own
         try:
-            self._await_ready()
+            ready = self._forked() or self._started()
+            self._take_down(ready)
             self._probe()
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def _await_ready(self) -> None:
+    def _forked(self) -> bytes:
+        """Have the zygote forked by the nursery; what it says then, or nothing without one."""
+        if self.nursery is None:
+            return b""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            asked = ask_for_zygote(self.nursery, theirs)
+        return self._await_ready() if asked else b""
+
+    def _started(self) -> bytes:
+        """Start a zygote that imports for itself; what it says then."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = start_clean(ZYGOTE, theirs)
+        ready = self._await_ready()
+        if not ready:
+            raise SandboxRefused("the zygote ended while starting; its error is printed above")
+        return ready
+
+    def _await_ready(self) -> bytes:
         self._control.settimeout(START_SECONDS)
         try:
-            ready = self._control.recv(65536)
+            return self._control.recv(65536)
         except TimeoutError as error:
             raise SandboxRefused(
                 f"the zygote did not start within {START_SECONDS:.0f} s"
             ) from error
-        if not ready:
-            raise SandboxRefused("the zygote ended while starting; its error is printed above")
+
+    def _take_down(self, ready: bytes) -> None:
         namespaces = json.loads(ready)["namespaces"]
         if "in force" in namespaces:
             self.layers.append(namespaces["in force"])
@@ -109,12 +126,18 @@ class Zygote:
             self.missing["namespaces"] = namespaces["missing"]
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            self._control.shutdown(socket.SHUT_WR)
+            self._control.settimeout(END_SECONDS)
+            while self._control.recv(65536):
+                pass
         self._control.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process:
+            try:
+                self._process.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         remove(self._scratch_root)
         os.close(self._lock)
 
@@ -218,19 +241,3 @@ def readable_paths() -> list[Path]:
     folders |= {"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/fonts"}
     folders |= {"/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom"}
     return [Path(folder) for folder in sorted(folders)] + [ROOT / "course"]
-
-
-def _clean_environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {
-        **kept,
-        **one_thread,
-        "HOME": str(Path.home()),
-        "MPLBACKEND": "Agg",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        # Every fork copies the page table and every exit clears it: fewer, larger pages.
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    }

@@ -16,28 +16,68 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 MAX_MESSAGE = 65536
 
 
-def main(root: str, descriptor: int) -> None:
+def be_zygote(root: str, descriptor: int) -> None:
     """Serve until the control socket closes.
 
     Args:
         root: the checkout's folder; off the import path again before the first worker.
         descriptor: the zygote's end of the control socket.
     """
-    _end_with_the_grader()
-    control = socket.socket(fileno=descriptor)
-    namespaces = _enter_namespaces()
+    _end_with_the_starter()
+    _serve(descriptor, _grown_up(root))
+
+
+def be_nursery(root: str, descriptor: int) -> None:
+    """Fork a zygote for each control socket that comes through the door, until that closes.
+
+    Args:
+        root: as in `be_zygote`.
+        descriptor: the nursery's end of its door.
+    """
+    _end_with_the_starter()
+    door = socket.socket(fileno=descriptor)
+    grown_up = _grown_up(root)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # how a zygote ended is not asked for here
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(door, MAX_MESSAGE, 1)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            door.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _serve(descriptors[0], grown_up)
+        os.close(descriptors[0])
+
+
+@dataclass(frozen=True)
+class _GrownUp:
+    """What a zygote does; it has forgotten where from."""
+
+    namespaces: Callable[[], dict[str, str]]
+    worker: Callable[[int], None]
+
+
+def _grown_up(root: str) -> _GrownUp:
+    """Import all that is needed; our own modules are not found by anybody afterwards."""
     _import_once()
     _take_stock()
-    serve = _forget_own_modules()
+    grown_up = _forget_own_modules()
     sys.path[:] = [entry for entry in sys.path if entry not in ("", root)]
     sys.path_importer_cache.clear()
     gc.collect()
     gc.freeze()
+    return grown_up
+
+
+def _serve(descriptor: int, grown_up: _GrownUp) -> None:
+    control = socket.socket(fileno=descriptor)
+    namespaces = grown_up.namespaces()
     control.send(json.dumps({"ready": True, "namespaces": namespaces}).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
@@ -45,31 +85,19 @@ def main(root: str, descriptor: int) -> None:
             os._exit(0)
         request = json.loads(message)
         if request["operation"] == "fork":
-            _fork(control, descriptors[0], serve)
+            _fork(control, descriptors[0], grown_up.worker)
         else:
             control.send(json.dumps(_reap(request["pid"])).encode())
 
 
-def _end_with_the_grader() -> None:
+def _end_with_the_starter() -> None:
     """Not to go on importing for a grader that was killed: the socket says so only later."""
     from autograder.engine.sandbox.kernel import PR_SET_PDEATHSIG, prctl
 
-    grader = os.getppid()
+    starter = os.getppid()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != grader:
+    if os.getppid() != starter:
         os._exit(1)
-
-
-def _enter_namespaces() -> dict[str, str]:
-    from autograder.engine.sandbox import namespaces
-    from autograder.engine.sandbox.kernel import LayerUnavailable
-
-    if not namespaces.allowed():
-        return {"missing": "this host does not allow unprivileged user namespaces"}
-    try:
-        return {"in force": namespaces.enter()}
-    except LayerUnavailable as error:
-        return {"missing": str(error)}
 
 
 NEEDED = (
@@ -122,19 +150,20 @@ def _warm_up(implementation: Any, x: Any) -> Any:
     return torch.autograd.grad(implementation(x).sum(), [x])
 
 
-def _forget_own_modules() -> Callable[[int], None]:
+def _forget_own_modules() -> _GrownUp:
     """Take our own modules from where anybody finds them: what has no name is not easily changed.
 
     Here, once: in a worker, looking through all modules copies every page that a name is on.
 
     Returns:
-        What a worker does.
+        What is still needed of them.
     """
+    from autograder.engine.sandbox.namespaces import enter_where_allowed
     from autograder.engine.worker import serve
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "autograder"]:
         del sys.modules[name]
-    return serve
+    return _GrownUp(enter_where_allowed, serve)
 
 
 def _fork(control: socket.socket, channel: int, serve: Callable[[int], None]) -> None:
@@ -158,7 +187,3 @@ def _reap(pid: int) -> dict[str, int]:
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return {"status": os.waitstatus_to_exitcode(status)}
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -8,12 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from autograder.engine.notebook import UnreadableNotebook
+from autograder.engine.nursery import Nursery
 from autograder.engine.verdict import Postponed
 from autograder.gradebook.grader import (
     LIMIT_SECONDS,
@@ -55,14 +56,26 @@ class Graded:
 
 
 def unchanged(
-    submissions: Sequence[Submission], verdicts: Verdicts, waiting: deque[Submission]
+    submissions: Sequence[Submission],
+    verdicts: Verdicts,
+    waiting: deque[Submission],
+    begin: Callable[[], object] = lambda: None,
 ) -> Iterator[Graded]:
-    """Give what is journaled already, and put the rest in `waiting`, lesson by lesson."""
+    """Give what is journaled already, and put the rest in `waiting`, lesson by lesson.
+
+    Args:
+        submissions: all of them.
+        verdicts: finds the journaled ones.
+        waiting: filled with the others.
+        begin: called when there is the first of these.
+    """
     for submission in sorted(submissions, key=lambda s: (s.lesson, s.student)):
         journaled = verdicts.journaled(submission)
         if journaled:
             yield Graded(submission, journaled, reused=True)
         else:
+            if not waiting:
+                begin()
             waiting.append(submission)
 
 
@@ -104,21 +117,24 @@ class Classwork:
             NotKept: a verdict cannot be written to the journal; nor could the rest be.
         """
         waiting: deque[Submission] = deque()
-        yield from unchanged(submissions, self._verdicts, waiting)
-        with self._workers(waiting) as done:
-            for _ in range(len(waiting)):
-                outcome = done.get()
-                if not isinstance(outcome, Graded):
-                    raise outcome
-                yield outcome
+        with closing(Nursery()) as nursery:
+            yield from unchanged(submissions, self._verdicts, waiting, nursery.start)
+            with self._workers(waiting, nursery) as done:
+                for _ in range(len(waiting)):
+                    outcome = done.get()
+                    if not isinstance(outcome, Graded):
+                        raise outcome
+                    yield outcome
 
     @contextmanager
-    def _workers(self, waiting: deque[Submission]) -> Iterator[queue.SimpleQueue[Graded | Stop]]:
+    def _workers(
+        self, waiting: deque[Submission], nursery: Nursery
+    ) -> Iterator[queue.SimpleQueue[Graded | Stop]]:
         done: queue.SimpleQueue[Graded | Stop] = queue.SimpleQueue()
         todo = deque(waiting)
         with tempfile.TemporaryFile() as outcomes:
             count = min(self._jobs, len(waiting))
-            graders = [self._grader(outcomes.fileno()) for _ in range(count)]
+            graders = [self._grader(outcomes.fileno(), nursery) for _ in range(count)]
             threads = [
                 threading.Thread(target=self._work, args=(grader, todo, done), daemon=True)
                 for grader in graders

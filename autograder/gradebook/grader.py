@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autograder.engine.notebook import UnreadableNotebook
+from autograder.engine.nursery import Nursery
 from autograder.engine.verdict import Postponed, Verdict
 from autograder.lesson import ROOT
 
@@ -41,6 +42,8 @@ class Grader:
         without: required sandbox layers that the instructor has agreed to do without.
         seconds: that a notebook may take in all; a backstop behind the engine's own limits.
         megabytes: that a submission's code may allocate; None where each exercise says.
+        outcomes: the file that the run's grader processes share.
+        nursery: that the run's grader processes share; one of its own where it is None.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class Grader:
         seconds: float = LIMIT_SECONDS,
         megabytes: int | None = None,
         outcomes: int | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         self._outcomes = outcomes
+        self._nursery = nursery or Nursery()
+        self._shares = nursery is not None
         self._seconds = seconds
         self._megabytes = megabytes
         self._device = device
@@ -117,6 +123,8 @@ class Grader:
             if stream:
                 with contextlib.suppress(OSError):
                     stream.close()
+        if not self._shares:
+            self._nursery.close()
 
     def stop(self) -> None:
         """Close for good; another thread that is asking gets `GradingFailed`."""
@@ -135,16 +143,19 @@ class Grader:
             command += ["--without-layer", layer]
         if self._megabytes:
             command += ["--megabytes", str(self._megabytes)]
-        if self._outcomes is not None:
-            command += ["--outcomes", str(self._outcomes)]
         with self._starting:
             if self._stopped:
                 raise GradingFailed("grading was stopped")
+            shared = {"--nursery": self._nursery.start()}
+            if self._outcomes is not None:
+                shared["--outcomes"] = self._outcomes
+            for name, descriptor in shared.items():
+                command += [name, str(descriptor)]
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=() if self._outcomes is None else (self._outcomes,),
+                pass_fds=tuple(shared.values()),
                 encoding="utf-8",
                 cwd=ROOT,
                 env={**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"},

@@ -49,13 +49,13 @@ class Desk:
         self._outcomes = outcomes
         self._next: Request | None = None
 
-    def serve(self, policy: Policy) -> None:
-        """Start the zygote, say so, and grade."""
+    def serve(self, policy: Policy, nursery: int | None) -> None:
+        """Have the nursery fork a zygote, say so, and grade."""
         if policy.device == "cuda" and not torch.cuda.is_available():
             self._reply(refused="to be judged on CUDA, but PyTorch sees no CUDA device here")
             return
         try:
-            with Zygote(policy) as zygote:
+            with Zygote(policy, nursery) as zygote:
                 self._reply(ready=True)
                 self._advance()
                 while self._next is not None:
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--without-layer", action="append", default=[])
     parser.add_argument("--megabytes", type=int, default=None)
     parser.add_argument("--outcomes", type=int, default=None)
+    parser.add_argument("--nursery", type=int, default=None)
     options = parser.parse_args()
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -140,7 +141,8 @@ def main() -> None:
                 Outcomes(shared),
             )
             without = tuple(options.without_layer)
-            desk.serve(Policy(options.device, without, megabytes=options.megabytes))
+            policy = Policy(options.device, without, megabytes=options.megabytes)
+            desk.serve(policy, options.nursery)
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
     finally:

@@ -57,6 +57,20 @@ def enter() -> str:
     return NAMES
 
 
+def enter_where_allowed() -> dict[str, str]:
+    """`enter`, where the host allows it.
+
+    Returns:
+        The layer under "in force", or why not under "missing".
+    """
+    if not allowed():
+        return {"missing": "this host does not allow unprivileged user namespaces"}
+    try:
+        return {"in force": enter()}
+    except LayerUnavailable as error:
+        return {"missing": str(error)}
+
+
 def mount_scratch(folder: Path, megabytes: int) -> str:
     """Put a small file system of its own on a folder, for this process alone.
 
