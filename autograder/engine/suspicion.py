@@ -9,6 +9,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from autograder.engine.forbidden import ForbiddenUse, code_of, use_at
 from autograder.engine.syntax import (
@@ -56,12 +57,20 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
     for cell, source in told:
         tree = parsed(source)
         lines = source.split("\n")
-        for line, what in _suspect(tree, {**aliases, **imports(tree)}) if tree else ():
+        known = frozenset({**aliases, **imports(tree)}.items()) if tree else frozenset()
+        for line, what in _suspect_lines(source, known):
             use = use_at(what, cell, lines, line)
             if use not in found and kinds[what] < LINES_OF_A_KIND:
                 found[use] = None
                 kinds[what] += 1
     return list(found)
+
+
+@lru_cache(maxsize=1024)
+def _suspect_lines(source: str, aliases: frozenset[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
+    """What is suspect in a cell; a class hands in many that are alike."""
+    tree = parsed(source)
+    return tuple(_suspect(tree, dict(aliases))) if tree else ()
 
 
 def _suspect(tree: ast.AST, aliases: dict[str, str]) -> Iterator[tuple[int, str]]:

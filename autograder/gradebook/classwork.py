@@ -31,7 +31,7 @@ from autograder.gradebook.verdicts import Verdicts
 ATTEMPTS = 2
 # How long others wait for one cell or run of a submission's, and how many may be put off at once:
 # where many take long it is the lesson that does, and nothing is gained by beginning them twice.
-PATIENCE, MOST_POSTPONED, ONE_IN = 2.0, 3, 20
+PATIENCE, MOST_POSTPONED, ONE_IN = 1.0, 3, 20
 Stop = GradingRefused | NotKept
 Result = TypeVar("Result")
 
@@ -160,6 +160,7 @@ class Classwork:
         while True:
             submission = _first_of(todo, self._late)
             if submission is None:
+                grader.stop()
                 return
             try:
                 started = time.monotonic()
