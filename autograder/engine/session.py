@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from autograder.engine.alike import KnownAnswers
 from autograder.engine.assessor import Assessor, Job
 from autograder.engine.hidden_test import HiddenTest
 from autograder.engine.judge import Judge
-from autograder.engine.outcomes import ALONE, Outcomes
+from autograder.engine.outcomes import ALONE, Outcomes, seed_in
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
@@ -29,7 +28,6 @@ PYTEST_ARGUMENTS = (
 )  # fmt: skip
 
 
-SEED_BYTES = 7
 OPTIONS = "PYTEST_ADDOPTS"
 
 
@@ -56,8 +54,7 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.seed is None:
-            drawn = self.outcomes.of("seed", lambda: secrets.token_bytes(SEED_BYTES))
-            self.seed = int.from_bytes(drawn, "big")
+            self.seed = seed_in(self.outcomes)
         self.standards = Standards(self.lesson, self.seed, self.outcomes)
 
     def grade(

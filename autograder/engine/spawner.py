@@ -97,7 +97,10 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             asked = ask_for_zygote(self.nursery, theirs)
-        return self._await_ready() if asked else b""
+        ready = self._await_ready() if asked else b""
+        if not ready:
+            self._control.close()
+        return ready
 
     def _started(self) -> bytes:
         """Start a zygote that imports for itself; what it says then."""

@@ -10,7 +10,7 @@ from typing import Any
 from nbconvert.exporters import NotebookExporter
 from nbformat.notebooknode import from_dict
 from nbgrader.converters import Autograde, NbGraderException
-from traitlets import Bool, Enum, List, Unicode
+from traitlets import Bool, Enum, List, Unicode, default
 
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.engine.verdict import COUNT, TELL
@@ -60,6 +60,10 @@ class SubmissionExporter(NotebookExporter):
         False, help="Take verdicts as they are journaled, such as `forwardpass grade` made them."
     ).tag(config=True)
 
+    @default("optimistic_validation")
+    def _look_through_it_once(self) -> bool:
+        return True  # not after each of nbgrader's steps
+
     _not_begun: NotKept | None = None
 
     def __init__(self, **arguments: Any) -> None:
@@ -83,11 +87,6 @@ class SubmissionExporter(NotebookExporter):
         notebook = from_dict(self._repaired(told["notebook"], Path(filename)))
         resources = {**(resources or {}), "metadata": {"name": told["notebook"], "path": ""}}
         return self.from_notebook_node(notebook, resources=resources, **kw)
-
-    def _validate_preprocessor(self, nbc: Any, preprocessor: Any) -> None:
-        # nbconvert looks through the whole notebook after each of nbgrader's steps; once will do.
-        if preprocessor is self._preprocessors[-1]:
-            super()._validate_preprocessor(nbc, preprocessor)
 
     def verdict(self, student: str, name: str) -> Record:
         """The verdict on a student's notebook, graded now where it is not journaled."""

@@ -111,8 +111,8 @@ def test_another_process_grades_where_the_zygote_was_killed(losses: Lesson, fill
 
     try:
         grader.prepare(losses.key, "")
-        assert grader._process is not None
-        _, *of_zygote = tree_of(grader._process.pid)
+        assert grader._nursery._process is not None
+        _, *of_zygote = tree_of(grader._nursery._process.pid)
         of_zygote[-1].kill()
         verdict, failure = persevering(attempt)
     finally:
