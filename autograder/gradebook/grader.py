@@ -81,7 +81,7 @@ class Grader:
         """
         if not self._running or self._prepared.get(lesson, fingerprint) != fingerprint:
             self.close()
-            self._start(lesson)
+            self._start()
         if lesson not in self._prepared:
             self._ask(lesson=lesson, name=lesson, text=None)
             self._prepared[lesson] = fingerprint
@@ -136,9 +136,9 @@ class Grader:
     def _running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def _start(self, lesson: str) -> None:
+    def _start(self) -> None:
         self._prepared = {}
-        command = [sys.executable, *PROGRAM, "--device", self._device, "--lesson", lesson]
+        command = [sys.executable, *PROGRAM, "--device", self._device]
         for layer in self._without:
             command += ["--without-layer", layer]
         if self._megabytes:

@@ -17,12 +17,10 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any, TextIO
 
 import torch
 
-from autograder.engine.foresight import Foresight
 from autograder.engine.grading import NotBuilt, grade_notebooks
 from autograder.engine.notebook import UnreadableNotebook, parse_notebook
 from autograder.engine.outcomes import Outcomes
@@ -51,21 +49,13 @@ class Desk:
         self._outcomes = outcomes
         self._next: Request | None = None
 
-    def serve(self, policy: Policy, nursery: int | None, first: Lesson | None) -> None:
-        """Have the nursery fork a zygote, say so, and grade.
-
-        Args:
-            policy: how workers are confined.
-            nursery: its door.
-            first: the lesson that will be asked for first, as far as that is known.
-        """
+    def serve(self, policy: Policy, nursery: int | None) -> None:
+        """Have the nursery fork a zygote, say so, and grade."""
         if policy.device == "cuda" and not torch.cuda.is_available():
             self._reply(refused="to be judged on CUDA, but PyTorch sees no CUDA device here")
             return
         try:
-            with ExitStack() as held:
-                with Foresight(first, self._outcomes):
-                    zygote = held.enter_context(Zygote(policy, nursery))
+            with Zygote(policy, nursery) as zygote:
                 self._reply(ready=True)
                 self._advance()
                 while self._next is not None:
@@ -134,7 +124,6 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=None)
     parser.add_argument("--outcomes", type=int, default=None)
     parser.add_argument("--nursery", type=int, default=None)
-    parser.add_argument("--lesson", type=find_lesson, default=None)
     options = parser.parse_args()
     # An interrupt unwinds through pytest, so that the zygote and its workers are ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -153,7 +142,7 @@ def main() -> None:
             )
             without = tuple(options.without_layer)
             policy = Policy(options.device, without, megabytes=options.megabytes)
-            desk.serve(policy, options.nursery, options.lesson)
+            desk.serve(policy, options.nursery)
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(1)
     finally:
