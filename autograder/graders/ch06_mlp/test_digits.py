@@ -462,6 +462,17 @@ def judged(n, classes, right):
     return draw
 
 
+def one_far_above(make):
+    """The first example's logits are the largest of the whole batch, in every column."""
+    labels = torch.tensor([3, 0, 3, 1, 3, 2, 4, 1])
+    right = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0], dtype=torch.bool)
+    logits = make.normal(8, 5)
+    best = logits.max(dim=1).values + make.uniform(8, low=0.1, high=1.0)
+    logits.scatter_(1, torch.where(right, labels, (labels + 1) % 5)[:, None], best[:, None])
+    logits[0] += 8.0
+    return {"logits": logits, "labels": labels}
+
+
 def share_right(impl, logits, labels):
     share = impl(logits, labels)
     found = {"share": share, "a Python number": isinstance(share, int | float)}
@@ -540,6 +551,7 @@ accuracy = Exercise(
         Case("most are right", share_right, judged(14, 5, 10), loosen=IN_FLOAT32),
         Case("few are right", share_right, judged(11, 4, 3), loosen=IN_FLOAT32),
         Case("none is right", share_right, judged(7, 6, 0), loosen=IN_FLOAT32),
+        Case("one example far above the rest", share_right, one_far_above, loosen=IN_FLOAT32),
     ],
 )
 def test_accuracy_is_the_share_that_is_right(submission, case):
