@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ class Nursery:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._door: socket.socket | None = None
+        self._starting = threading.Lock()
 
     def start(self) -> int:
         """Start it where it is not running.
@@ -29,12 +31,13 @@ class Nursery:
         Returns:
             The descriptor of its door, for graders to have.
         """
-        if self._process is None or self._door is None or self._process.poll() is not None:
-            self.close()
-            self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._process = start_clean(NURSERY, theirs)
-        return self._door.fileno()
+        with self._starting:
+            if self._process is None or self._door is None or self._process.poll() is not None:
+                self.close()
+                self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    self._process = start_clean(NURSERY, theirs)
+            return self._door.fileno()
 
     def close(self) -> None:
         """End it, whatever it is doing."""

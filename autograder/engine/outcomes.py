@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,6 @@ from hashlib import blake2b
 
 HEAD = struct.Struct(">16sQ")  # a digest of the name, and how long the outcome is
 KEY_BYTES = 16
-SEED_BYTES = 7
 ADDING = 1 << 62  # the byte that who adds something locks; names have those before it
 
 
@@ -129,11 +127,6 @@ def _read(descriptor: int, length: int, at: int) -> bytes:
         parts.append(part)
         length, at = length - len(part), at + len(part)
     return b"".join(parts)
-
-
-def seed_in(outcomes: Outcomes) -> int:
-    """The seed of the run's hidden inputs, drawn by whoever asks first."""
-    return int.from_bytes(outcomes.of("seed", lambda: secrets.token_bytes(SEED_BYTES)), "big")
 
 
 ALONE = Outcomes()  # shared with nobody, and so without a file

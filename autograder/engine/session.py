@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from autograder.engine.alike import KnownAnswers
 from autograder.engine.assessor import Assessor, Job
 from autograder.engine.hidden_test import HiddenTest
 from autograder.engine.judge import Judge
-from autograder.engine.outcomes import ALONE, Outcomes, seed_in
+from autograder.engine.outcomes import ALONE, Outcomes
 from autograder.engine.spawner import Zygote
 from autograder.engine.standards import GraderDefect, Standards
 from autograder.engine.submission import Submission
@@ -28,6 +29,7 @@ PYTEST_ARGUMENTS = (
 )  # fmt: skip
 
 
+SEED_BYTES = 7
 OPTIONS = "PYTEST_ADDOPTS"
 
 
@@ -54,7 +56,8 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.seed is None:
-            self.seed = seed_in(self.outcomes)
+            drawn = self.outcomes.of("seed", lambda: secrets.token_bytes(SEED_BYTES))
+            self.seed = int.from_bytes(drawn, "big")
         self.standards = Standards(self.lesson, self.seed, self.outcomes)
 
     def grade(

@@ -71,18 +71,6 @@ def run_trial(
     return {"status": "returned", "outcome": outcome, "changed": changed}
 
 
-def warm_up() -> None:
-    """Have PyTorch load now what it loads when it is first used."""
-    inputs = {"x": torch.ones(2, dtype=torch.float64)}
-    for device in ("cpu", "fake"):
-        run_trial(_differentiated, torch.relu, inputs, device=device, seed=0)
-
-
-def _differentiated(implementation: Any, x: Tensor) -> Any:
-    x.requires_grad_()
-    return torch.autograd.grad(implementation(x).sum(), [x])
-
-
 def _run_fake(
     scenario: Callable[..., Any], implementation: Any, inputs: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:

@@ -46,16 +46,16 @@ class Sitting:
         The gradebook's file is open no longer than that.
         """
         sittings = _sittings()
-        sittings.open = self
+        sittings.open, whole = self, False
         try:
             yield
-        except BaseException:
-            self._end()
-            raise
+            whole = True
         finally:
             sittings.open = None
             for session in self._sessions.values():
                 session.leave()
+            if not whole:  # what it knows of the course may be what went wrong
+                self._sessions.clear()
 
     def session(self, factory: Any) -> _Session:
         """The session on the database that a factory's would be on."""
@@ -68,11 +68,6 @@ class Sitting:
         """Commit what nbgrader's steps have done for a student."""
         for session in self._sessions.values():
             session.save()
-
-    def _end(self) -> None:
-        for session in self._sessions.values():
-            session.end()
-        self._sessions.clear()
 
 
 class _Session(scoped_session[Any]):
@@ -115,12 +110,6 @@ class _Session(scoped_session[Any]):
         for one in self.identity_map.values():
             if type(one) in OF_ALL_STUDENTS:
                 self.expire(one, OF_ALL_STUDENTS[type(one)])
-
-    def end(self) -> None:
-        """Forget all, as it may not be what the database holds."""
-        self.found.clear()
-        self.found_here.clear()
-        super().remove()
 
     def _students(self) -> list[Any]:
         return [one for one in self.identity_map.values() if isinstance(one, OF_A_STUDENT)]
