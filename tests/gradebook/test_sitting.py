@@ -40,11 +40,22 @@ order by 1, 5, 6
 """
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("sitting") / "gradebook.db"
+    with pytest.MonkeyPatch.context() as environment:
+        # nbgrader runs alembic by its name when it makes a gradebook.
+        environment.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+        fill(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    # nbgrader runs alembic by its name when it makes a gradebook.
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
-    database = f"sqlite:///{tmp_path / 'gradebook.db'}"
+def database(made: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(made, tmp_path)}"
+
+
+def fill(database: str) -> None:
     with Gradebook(database) as gradebook:
         gradebook.add_assignment("chapter")
         gradebook.add_notebook(*WHERE)
@@ -58,7 +69,6 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         for student in ("ann", "bob"):
             gradebook.add_student(student)
             gradebook.add_submission("chapter", student)
-    return database
 
 
 def test_what_its_steps_do_stands_when_it_is_saved_and_not_before(database: str) -> None:
