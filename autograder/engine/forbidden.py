@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections import ChainMap, deque
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 
 from autograder.engine.codec import printable
+from autograder.engine.definitions import Definition, code_of
 from autograder.engine.doors import METHODS, SWITCHES, doors_of, match
 from autograder.engine.syntax import (
     assigned,
     dotted_name,
     imports,
-    names_in,
     nodes,
     parsed,
     texts_run,
@@ -47,7 +47,6 @@ LOOKS_AT_CALLERS = (
 # In any cell, since it need not lead there: the engine, and code that runs where PyTorch's modes
 # do not reach.
 UNDOES_THEM_ANYWHERE = ("autograder", "torch.library")
-BLOCKS = (ast.ExceptHandler, ast.match_case)
 
 
 @dataclass(frozen=True)
@@ -58,47 +57,6 @@ class ForbiddenUse:
     cell: str
     line: int
     text: str
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A statement that gives a name its meaning."""
-
-    cell: str
-    statement: ast.AST
-    lines: Sequence[str]
-
-
-@dataclass
-class Code:
-    """What a submission's cells define, and what names stand for in them.
-
-    Attributes:
-        methods: names of the methods of the student's own classes.
-    """
-
-    aliases: dict[str, str] = field(default_factory=dict)
-    methods: set[str] = field(default_factory=set)
-    definitions: dict[str, list[Definition]] = field(default_factory=dict)
-
-    def reached_from(self, exercise: str, others: set[str]) -> Iterator[Definition]:
-        """The exercise's own definitions, and those of the helpers that it leads to.
-
-        Args:
-            exercise: where to start.
-            others: names at which the search ends: exercises with rules of their own.
-        """
-        waiting, seen, read = [exercise], set[str](), set[int]()
-        while waiting:
-            name = waiting.pop()
-            if name in seen or name in others:
-                continue
-            seen.add(name)
-            for definition in self.definitions.get(name, []):
-                if id(definition.statement) not in read:
-                    read.add(id(definition.statement))
-                    yield definition
-                    waiting += names_in(definition.statement) & self.definitions.keys()
 
 
 def forbidden_uses(
@@ -137,64 +95,10 @@ def forbidden_uses(
     return sorted(found, key=lambda use: (use.cell, use.line, use.name))
 
 
-@lru_cache(maxsize=8)
-def code_of(cells: tuple[tuple[str, str], ...]) -> Code:
-    """Read all of a submission's cells."""
-    code = Code()
-    for cell, source in cells:
-        tree = parsed(source)
-        if tree is None:
-            continue
-        lines = source.split("\n")
-        code.aliases.update(imports(tree))
-        loose = ast.Module([s for s in tree.body if not isinstance(s, ast.FunctionDef)], [])
-        code.aliases.update(assigned(loose, code.aliases).maps[0])
-        for node in nodes(tree):
-            if isinstance(node, ast.ClassDef):
-                code.methods.update(s.name for s in node.body if isinstance(s, ast.FunctionDef))
-        for name, statement in _defined(tree.body):
-            code.definitions.setdefault(name, []).append(Definition(cell, statement, lines))
-    return code
-
-
 def use_at(name: str, cell: str, lines: Sequence[str], line: int) -> ForbiddenUse:
     """A use with the line that it stands on, as a person will read it."""
     text = lines[line - 1].strip() if line <= len(lines) else ""
     return ForbiddenUse(name, cell, line, printable(text[:200]))
-
-
-def _defined(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    """Names that statements bind, under ``if``, ``for``, ``with`` and ``try`` as well."""
-    waiting = deque(statements)
-    while waiting:
-        statement = waiting.popleft()
-        if isinstance(statement, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-            yield statement.name, statement
-            continue
-        inner, head = _taken_apart(statement)
-        waiting += inner
-        bound = {
-            node.id
-            for node in nodes(head)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
-        for name in sorted(bound):
-            yield name, head
-
-
-def _taken_apart(statement: ast.stmt) -> tuple[list[ast.stmt], ast.AST]:
-    """The statements within a statement, and the rest of it: each part is to be read once."""
-    inner: list[ast.stmt] = []
-    rest: list[ast.AST] = []
-    for part in ast.iter_child_nodes(statement):
-        own = ast.iter_child_nodes(part) if isinstance(part, BLOCKS) else (part,)
-        for node in own:
-            if isinstance(node, ast.stmt):
-                inner.append(node)
-            else:
-                rest.append(node)
-    head = ast.Tuple(rest, ast.Load()) if inner else statement  # type: ignore[arg-type]
-    return inner, head
 
 
 def _uses_in(

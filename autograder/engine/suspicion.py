@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from autograder.engine.forbidden import ForbiddenUse, code_of, use_at
+from autograder.engine.definitions import code_of
+from autograder.engine.forbidden import ForbiddenUse, use_at
 from autograder.engine.syntax import (
     MAX_CHAIN,
     constant_text,
@@ -40,6 +41,7 @@ INSIDE = frozenset({
     "f_locals", "findCaller", "gi_frame", "is_meta", "tb_frame",
 })  # fmt: skip
 SPELT = re.compile(rf"\b(autograder|sys\.modules|{'|'.join(sorted(INSIDE))})\b")
+MAX_ALIASES, MAX_CHARACTERS = 200, 60_000
 LINES_OF_A_KIND = 3  # or harmless ones would hide the rest
 HIDES = {"exec", "eval", "compile", "__import__", "globals"}
 
@@ -51,14 +53,15 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
         cells: (name, source) of every cell that runs.
     """
     told = tuple(cells)
-    aliases = code_of(told).aliases
+    known = frozenset(code_of(told).aliases.items())
+    # What is very large is not kept: a class of such cells would fill the memory.
+    alike = len(known) <= MAX_ALIASES and sum(len(source) for _, source in told) <= MAX_CHARACTERS
+    suspect = _suspect_lines if alike else _suspect_lines.__wrapped__
     found: dict[ForbiddenUse, None] = {}
     kinds = Counter[str]()
     for cell, source in told:
-        tree = parsed(source)
         lines = source.split("\n")
-        known = frozenset({**aliases, **imports(tree)}.items()) if tree else frozenset()
-        for line, what in _suspect_lines(source, known):
+        for line, what in suspect(source, known):
             use = use_at(what, cell, lines, line)
             if use not in found and kinds[what] < LINES_OF_A_KIND:
                 found[use] = None
@@ -70,7 +73,7 @@ def suspicions(cells: Iterable[tuple[str, str]]) -> list[ForbiddenUse]:
 def _suspect_lines(source: str, aliases: frozenset[tuple[str, str]]) -> tuple[tuple[int, str], ...]:
     """What is suspect in a cell; a class hands in many that are alike."""
     tree = parsed(source)
-    return tuple(_suspect(tree, dict(aliases))) if tree else ()
+    return tuple(_suspect(tree, {**dict(aliases), **imports(tree)})) if tree else ()
 
 
 def _suspect(tree: ast.AST, aliases: dict[str, str]) -> Iterator[tuple[int, str]]:
