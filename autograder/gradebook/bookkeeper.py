@@ -6,6 +6,7 @@ import glob
 import logging
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 
 import nbgrader.api
 from nbgrader.converters import NbGraderException
@@ -17,7 +18,7 @@ from autograder.gradebook.exporter import JournalExporter
 from autograder.gradebook.fault import Unwritable, fault_of
 from autograder.gradebook.journal import Record
 from autograder.gradebook.repetition import spare_repetition
-from autograder.gradebook.scores import is_scored
+from autograder.gradebook.scores import scored
 from autograder.gradebook.sitting import Sitting
 from autograder.gradebook.submission import Submission
 from autograder.gradebook.timestamp import timestamp_in
@@ -61,8 +62,13 @@ class Bookkeeper:
             return False
         if finished.get("timestamp") != timestamp_in(next(iter(records)).path.parent)[0]:
             return False
+        return self._scored.get(student) == finished.get("late", 0.0)
+
+    @cached_property
+    def _scored(self) -> dict[str, float]:
+        """As the gradebook has it when the run first asks; of each student it does so once."""
         try:
-            return is_scored(self._course.coursedir, student, finished.get("late", 0.0))
+            return scored(self._course.coursedir)
         except SQLAlchemyError as error:
             raise Unwritable(self._fault(str(error)) or str(error)) from None
 

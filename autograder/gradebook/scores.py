@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from nbgrader.api import Gradebook, MissingEntry, SubmittedAssignment
+from nbgrader.api import (
+    Grade,
+    Gradebook,
+    MissingEntry,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
 from nbgrader.coursedir import CourseDirectory
+from sqlalchemy import func
+from sqlalchemy.orm import load_only
 
 
 def _duedate(submission: SubmittedAssignment) -> datetime | None:
@@ -17,22 +25,31 @@ def _duedate(submission: SubmittedAssignment) -> datetime | None:
 SubmittedAssignment.duedate = property(_duedate)
 
 
-def is_scored(coursedir: CourseDirectory, student: str, late: float) -> bool:
-    """Whether every exercise has a score from autograding, and it counts as so many seconds late.
+def scored(coursedir: CourseDirectory) -> dict[str, float]:
+    """Whose every exercise has a score from autograding, with how many seconds late they count.
 
-    Args:
-        coursedir: the course's.
-        student: whose submission is meant.
-        late: as it was when the late penalty was given; an extension changes it.
+    An extension changes that; all are asked for at once, as an unchanged class asks of everybody.
     """
     with Gradebook(coursedir.db_url, coursedir.course_id) as gradebook:
-        try:
-            submission = gradebook.find_submission(coursedir.assignment_id, student)
-        except MissingEntry:
-            return False
-        grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
-        scored = bool(grades) and all(grade.auto_score is not None for grade in grades)
-        return scored and float(submission.total_seconds_late) == late
+        submissions = (
+            gradebook.db.query(SubmittedAssignment)
+            .options(
+                load_only(
+                    SubmittedAssignment.student_id,
+                    SubmittedAssignment.timestamp,
+                    SubmittedAssignment.extension,
+                )
+            )
+            .filter(SubmittedAssignment.assignment.has(name=coursedir.assignment_id))
+        )
+        whole = (
+            gradebook.db.query(SubmittedNotebook.assignment_id)
+            .join(Grade, Grade.notebook_id == SubmittedNotebook.id)
+            .group_by(SubmittedNotebook.assignment_id)
+            .having(func.count(Grade.id) == func.count(Grade.auto_score))
+        )
+        found = {submission for (submission,) in whole}
+        return {s.student_id: float(s.total_seconds_late) for s in submissions if s.id in found}
 
 
 def seconds_late(coursedir: CourseDirectory, student: str) -> float:

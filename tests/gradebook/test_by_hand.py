@@ -14,7 +14,7 @@ from coursefolder import CourseFolder
 from kill_storm import hand_in_class
 from nbgrader.api import Gradebook
 
-from autograder.gradebook.scores import forget_unscored
+from autograder.gradebook.scores import forget_unscored, scored
 
 STUDENT = "ann-0"
 DUE = "2029-12-31 12:00:00 UTC"  # a day before they hand in
@@ -151,6 +151,27 @@ def test_late_work_is_penalised_until_an_extension_is_given(course: CourseFolder
         gradebook.grant_extension(course.assignment, STUDENT, days=2)
     assert "grades of 1 students entered" in course.run(*grade, stand_in=True).stdout
     assert not penalty(course)
+
+
+def test_all_are_asked_for_at_once_whether_they_are_scored_and_how_late(
+    course: CourseFolder,
+) -> None:
+    exercise = next(iter(course.lesson.exercises))
+    with gradebook_of(course) as gradebook:
+        gradebook.update_or_create_assignment(course.assignment, duedate=DUE)
+        gradebook.grant_extension(course.assignment, STUDENT, hours=1)
+        unscored = (f"{exercise}_tests", course.lesson.name, course.assignment, "bob-0")
+        gradebook.find_grade(*unscored).auto_score = None
+        gradebook.db.commit()
+        gradebook.add_student("eve")
+        gradebook.add_submission(course.assignment, "eve")
+        submissions = gradebook.assignment_submissions(course.assignment)
+        late = {one.student.id: one.total_seconds_late for one in submissions}
+    found = scored(_coursedir(course))
+    day = 24 * 3600.0
+    assert found == {"ann-0": day - 3600, "cyd-0": day, "dan-0": day}
+    assert found == {student: late[student] for student in found}
+    assert {"bob-0", "eve"} <= late.keys()
 
 
 def test_a_regrading_killed_half_way_is_entered_all_the_same(course: CourseFolder) -> None:
