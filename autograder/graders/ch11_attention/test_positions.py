@@ -1159,7 +1159,8 @@ def test_rotates_pairs(submission, case):
         Case(
             "double precision",
             turn,
-            lambda make: elements(make, 2, base=make.number(20.0, 90.0)),
+            # So many angles that two ways to round them differ in one of them.
+            lambda make: elements(make, 2, length=12, d_head=16, base=make.number(20.0, 90.0)),
             dtypes=(torch.float64,),
         ),
         case(
