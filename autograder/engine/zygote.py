@@ -29,8 +29,12 @@ def be_zygote(root: str, descriptor: int) -> None:
         root: the checkout's folder; off the import path again before the first worker.
         descriptor: the zygote's end of the control socket.
     """
+    from autograder.engine.sandbox.namespaces import enter_where_allowed
+
     _end_with_the_starter()
-    _serve(descriptor, _grown_up(root))
+    # Before it imports: what two processes share is copied page by page, and lies in small pages.
+    namespaces = enter_where_allowed()
+    _serve(descriptor, _grown_up(root), namespaces)
 
 
 def be_nursery(root: str, descriptor: int) -> None:
@@ -51,7 +55,7 @@ def be_nursery(root: str, descriptor: int) -> None:
         if os.fork() == 0:
             door.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _serve(descriptors[0], grown_up)
+            _serve(descriptors[0], grown_up, grown_up.namespaces())
         os.close(descriptors[0])
 
 
@@ -75,9 +79,8 @@ def _grown_up(root: str) -> _GrownUp:
     return grown_up
 
 
-def _serve(descriptor: int, grown_up: _GrownUp) -> None:
+def _serve(descriptor: int, grown_up: _GrownUp, namespaces: dict[str, str]) -> None:
     control = socket.socket(fileno=descriptor)
-    namespaces = grown_up.namespaces()
     control.send(json.dumps({"ready": True, "namespaces": namespaces}).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
